@@ -1,0 +1,1 @@
+"""Pyro programs: short, meant to be read and edited."""

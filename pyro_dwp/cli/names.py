@@ -1,0 +1,161 @@
+"""How a user names a class in a config or on the command line: short name, dotted path, or file and class.
+
+prior: deep_weight                          # a short name from NAMES
+prior: pyro_dwp.priors.DeepWeight           # a dotted path to anything installed
+prior: my_prior.py:MyPrior                  # a class in a file of the user's own
+"""
+
+import importlib.util
+import inspect
+import sys
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin, get_type_hints
+from zlib import crc32
+
+from pyro_dwp.errors import ConfigError, suggest
+
+NAMES = {
+    "unet": "pyro_dwp.nn.UNet",
+    "decathlon": "pyro_dwp.data.Decathlon",
+    "folder_pairs": "pyro_dwp.data.FolderPairs",
+    "phantoms": "pyro_dwp.data.Phantoms",
+    "deep_weight": "pyro_dwp.priors.DeepWeight",
+    "gaussian": "pyro_dwp.priors.Gaussian",
+    "categorical": "pyro_dwp.likelihoods.Categorical",
+    "dice_cross_entropy": "pyro_dwp.likelihoods.DiceCrossEntropy",
+    "mean_field": "guides.MeanField",
+    "point": "guides.Point",
+}
+PLAIN_MODULES = ("builtins", "pathlib")
+
+
+def class_parameters(main: Callable[..., Any]) -> dict[str, type]:
+    """Return the parameters of a function that take a class by name, with the base that the class must have.
+
+    These are the ones annotated with a class, or with a `Callable` that returns one (a class whose first arguments
+    the function gives later). Dataclasses are not among them: their fields are flags of their own.
+
+    Example:
+        >>> from torch import nn
+        >>> def main(network: Callable[[], nn.Module], seed: int) -> None: ...
+        >>> class_parameters(main)
+        {'network': <class 'torch.nn.modules.module.Module'>}
+    """
+    hints = get_type_hints(main)
+    bases = {name: _base(hint) for name, hint in hints.items() if name != "return"}
+    return {name: base for name, base in bases.items() if base is not None}
+
+
+def _base(hint: Any) -> type | None:
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return next((base for base in map(_base, get_args(hint)) if base is not None), None)
+    if origin is get_origin(Callable[[], None]):
+        return _base(get_args(hint)[-1])
+    if not inspect.isclass(hint) or is_dataclass(hint) or issubclass(hint, Enum | types.NoneType):
+        return None
+    return None if hint.__module__ in PLAIN_MODULES else hint
+
+
+def legal_names(base: type) -> list[str]:
+    """Return the short names whose class has this base."""
+    return [name for name, path in NAMES.items() if issubclass(_load(path), base)]
+
+
+def load_class(path: str) -> Any:
+    """Import what a dotted path names; None where there is nothing."""
+    try:
+        return _load(path)
+    except (ImportError, AttributeError, ValueError):
+        return None
+
+
+def _load(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def resolve(name: str, base: type, where: str) -> str:
+    """Return the dotted path for whatever way of naming a class.
+
+    Args:
+        name: short name, class name, dotted path, or `file.py:Class`.
+        base: what the class must derive from.
+        where: key or flag that it was given for, named in an error.
+
+    Raises:
+        ConfigError: if the name is none of these, or the file does not hold the class.
+
+    Example:
+        >>> from torch import nn
+        >>> resolve("unet", nn.Module, "network")
+        'pyro_dwp.nn.UNet'
+    """
+    if name in NAMES:
+        return NAMES[name]
+    file, colon, found = name.rpartition(":")
+    if colon and file.endswith(".py"):
+        return _from_file(Path(file).expanduser(), found, where)
+    if "." in name or name in ("null", "None", "") or name in {known.__name__ for known in _family(base)}:
+        return name
+    raise ConfigError(
+        f"{where}: there is no {base.__name__} called {name!r}. {suggest(name, legal_names(base))} "
+        "A class of your own is given as package.module.Class or as file.py:Class."
+    )
+
+
+def resolve_tree(tree: Any, bases: Mapping[str, type], where: str = "") -> Any:
+    """Resolve every name of a class in a config: the values of class parameters, and each `class_path` below."""
+    if not isinstance(tree, dict):
+        return [resolve_tree(item, {}, where) for item in tree] if isinstance(tree, list) else tree
+    resolved = {}
+    for key, value in tree.items():
+        place = f"{where}.{key}" if where else str(key)
+        if isinstance(value, str) and key in bases:
+            resolved[key] = resolve(value, bases[key], place)
+        elif isinstance(value, str) and key == "class_path":
+            resolved[key] = resolve(value, bases.get("", object), where)
+        else:
+            resolved[key] = resolve_tree(value, {"": bases[key]} if key in bases else {}, place)
+    return resolved
+
+
+def portable(tree: Any) -> Any:
+    """Turn the paths of classes from a user's file back into `file.py:Class`, so that another process finds them."""
+    if isinstance(tree, dict):
+        return {key: portable(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [portable(value) for value in tree]
+    module, _, name = tree.rpartition(".") if isinstance(tree, str) else ("", "", "")
+    file = getattr(sys.modules.get(module), "__file__", None) if module.startswith("user_file_") else None
+    return f"{file}:{name}" if file else tree
+
+
+def _from_file(path: Path, name: str, where: str) -> str:
+    """Import a user's file under a name that clashes with nothing, and return the dotted path of its class."""
+    if not path.is_file():
+        raise ConfigError(f"{where}: there is no file {path}. Give the path of the file that holds {name}.")
+    path = path.resolve()
+    module_name = f"user_file_{path.stem}_{crc32(str(path).encode()):08x}"
+    if module_name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(module_name, path)
+        if spec is None or spec.loader is None:
+            raise ConfigError(f"{where}: {path} is no Python file.")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[module_name] = module
+        spec.loader.exec_module(module)
+    module = sys.modules[module_name]
+    if not hasattr(module, name):
+        classes = [key for key, value in vars(module).items() if inspect.isclass(value)]
+        raise ConfigError(f"{where}: {path} has no class {name!r}. {suggest(name, classes)}")
+    return f"{module_name}.{name}"
+
+
+def _family(base: type) -> Iterator[type]:
+    yield base
+    for child in type.__subclasses__(base):
+        yield from _family(child)

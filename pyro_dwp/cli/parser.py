@@ -1,0 +1,198 @@
+"""From the signature of a script's `main` to flags, help, and typed arguments."""
+
+import argparse
+import inspect
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, get_loader
+
+from pyro_dwp.cli.configs import check_keys, class_arguments, read_yaml
+from pyro_dwp.cli.names import NAMES, class_parameters, legal_names, load_class, portable, resolve, resolve_tree
+from pyro_dwp.errors import ConfigError, suggest
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Keeps the lines of the description, and leaves out the endless list of classes that torch knows."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = super()._get_help_string(action) or ""
+        return re.sub(r", known subclasses: .*\)$", ")", text, flags=re.DOTALL)
+
+
+class ScriptParser:
+    """Parses the command line and config files of one script.
+
+    Args:
+        main: the script's function; its annotations are the types, its docstring the help.
+    """
+
+    def __init__(self, main: Callable[..., Any]) -> None:
+        self.main = main
+        self.bases = class_parameters(main)
+        self.parser = ArgumentParser(
+            prog=Path(inspect.getfile(main)).name,
+            description=inspect.getdoc(sys.modules[main.__module__]),
+            exit_on_error=False,
+            allow_abbrev=False,
+            formatter_class=HelpFormatter,
+        )
+        self.parser.add_argument(
+            "--config", action="config", help="YAML file of settings, or the name of one in run/configs/."
+        )
+        self.parser.add_function_arguments(main, fail_untyped=True)
+        actions = [action for action in self.parser._actions if action.option_strings]
+        self.flags = {option for action in actions for option in action.option_strings}
+        self.switches = {action.dest for action in actions if getattr(action, "_typehint", None) is bool}
+        self.keys = _keys([action.dest for action in actions if action.dest not in ("help", "config", "print_config")])
+
+    def translate(self, arguments: Sequence[str]) -> list[str]:
+        """Write short names out, and let a switch such as `--resume` stand without a value."""
+        translated, pending = [], list(arguments)
+        while pending:
+            token = pending.pop(0)
+            flag, equals, value = token.partition("=")
+            key = flag[2:].removesuffix(".class_path").removesuffix(".help")
+            wants_class = flag.startswith("--") and key in self.bases
+            if flag[2:] in self.switches and flag.startswith("--") and not equals:
+                follows = pending and pending[0].lower() in ("true", "false", "yes", "no")
+                token = f"{flag}={pending.pop(0) if follows else 'true'}"
+            elif wants_class and (equals or (pending and not pending[0].startswith("--"))):
+                token = f"{flag}={self._resolve(key, value if equals else pending.pop(0))}"
+            translated.append(token)
+        return translated
+
+    def _resolve(self, key: str, value: str) -> str:
+        if value.lstrip().startswith("{"):
+            return json.dumps(resolve_tree({key: get_loader("yaml")(value)}, self.bases)[key])
+        return resolve(value, self.bases[key], f"--{key}")
+
+    def read(self, path: Path) -> dict[str, Any]:
+        """Read a config file, its classes resolved and its keys checked.
+
+        Raises:
+            ConfigError: if a key is unknown or a class cannot be found.
+        """
+        try:
+            config = resolve_tree(read_yaml(path), self.bases)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from error
+        config.pop("provenance", None)
+        check_keys(config, self.keys, str(path))
+        return config
+
+    def parse(self, configs: Sequence[Mapping[str, Any]], flags: Sequence[str]) -> Namespace:
+        """Return the settings that result from configs, later ones before earlier ones, and flags before both.
+
+        Args:
+            configs: resolved and checked.
+            flags: translated.
+
+        Raises:
+            ConfigError: if a flag is unknown or a value has the wrong type.
+        """
+        inline = [f"--config={json.dumps(config)}" for config in configs if config]
+        try:
+            settings = self.parser.parse_args([*inline, *flags])
+        except argparse.ArgumentError as error:
+            raise ConfigError(self._explain(str(error))) from error
+        settings.pop("config", None)
+        return settings
+
+    def _explain(self, message: str) -> str:
+        """Turn the parser's message into one that says what would have worked."""
+        unknown = re.match(r"unrecognized arguments: (--[^\s=]+)", message)
+        if unknown:
+            return f"There is no flag {unknown[1]}. {suggest(unknown[1], self.flags)} Classes have flags of their own; see --help."
+        refused = re.search(r"class_path '([^']+)':.*Option '([^']+)' is not accepted", message, flags=re.DOTALL)
+        legal = class_arguments(load_class(refused[1])) if refused else None
+        if refused and legal is not None:
+            return f"{refused[1]} has no argument {refused[2]!r}. {suggest(refused[2], legal)}"
+        message = re.sub(r'Parser key "([^"]+)":\s*', r"\1: ", message)
+        return re.sub(r"<class '(?:[\w.]+\.)?(\w+)'>", r"\1", message)
+
+    def plain(self, settings: Namespace) -> dict[str, Any]:
+        """Return settings as a dict of YAML's own types, which `read` takes back."""
+        text = self.parser.dump(settings, skip_unset=False)
+        return portable(get_loader("yaml")(text) or {})
+
+    def build(self, settings: Namespace) -> dict[str, Any]:
+        """Return the arguments of `main`, its classes and dataclasses built."""
+        objects = self.parser.instantiate(settings)
+        return {name: objects[name] for name in inspect.signature(self.main).parameters}
+
+    def help(self, config: Mapping[str, Any]) -> str:
+        """Return the help, with the values of a config as defaults, and the arguments of every class with a short name."""
+        for action in self.parser._actions:
+            if action.dest in self.bases:
+                names = ", ".join(legal_names(self.bases[action.dest]))
+                action.help = f"{action.help} One of: {names}; or a class of your own."
+        self.parser.set_defaults(_leaves(config, self.keys))
+        sections = [self._class_help(key, name) for key, base in self.bases.items() for name in legal_names(base)]
+        return "\n".join([self.parser.format_help(), *filter(None, sections)])
+
+    def _class_help(self, key: str, name: str) -> str:
+        """Describe the arguments of one class as flags below `--KEY`."""
+        hint = get_type_hints(self.main)[key]
+        given = get_args(hint)[0] if get_args(hint) and isinstance(get_args(hint)[0], list) else []
+        parser = ArgumentParser(add_help=False, formatter_class=HelpFormatter, exit_on_error=False)
+        parser.add_class_arguments(load_class(NAMES[name]), key, skip={len(given)} if given else None)
+        text = parser.format_help()
+        start = text.find(f"  --{key}.")
+        return f"--{key} {name}\n{text[start:]}" if start >= 0 else ""
+
+
+def _keys(destinations: Sequence[str]) -> dict[str, set[str]]:
+    """Group dotted keys by their first part: {"": all first parts, "schedule": {"epochs", ...}}."""
+    keys: dict[str, set[str]] = {"": {destination.split(".")[0] for destination in destinations}}
+    for destination in destinations:
+        top, _, below = destination.partition(".")
+        if below and below != "help":
+            keys.setdefault(top, set()).add(below)
+    return keys
+
+
+def _leaves(config: Mapping[str, Any], keys: Mapping[str, set[str]]) -> dict[str, Any]:
+    """Return the values of a config by the flag that sets each."""
+    leaves = {}
+    for key, value in config.items():
+        if key in keys and isinstance(value, dict):
+            leaves |= {f"{key}.{below}": item for below, item in value.items()}
+        else:
+            leaves[key] = value
+    return leaves
+
+
+def instantiate(kind: Any, value: Any) -> Any:
+    """Build one object again from the config of a run.
+
+    Args:
+        kind: annotation that the script's `main` gives it, e.g. `Preprocess` or `Callable[[dict, dict], Guide]`.
+        value: what `load_config` returned for it.
+
+    Returns:
+        The object; where `kind` is a `Callable`, the class with its arguments bound.
+
+    Raises:
+        ConfigError: if the value does not fit.
+
+    Example:
+        >>> from torch import nn
+        >>> instantiate(nn.Module, {"class_path": "unet", "init_args": {"channels": [4, 8]}}).channels
+        (4, 8)
+    """
+
+    def main(value: Any) -> None: ...
+
+    main.__annotations__["value"] = kind
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--value", type=kind)
+    try:
+        settings = parser.parse_object(resolve_tree({"value": value}, class_parameters(main)))
+    except argparse.ArgumentError as error:
+        raise ConfigError(str(error)) from error
+    return parser.instantiate(settings)["value"]

@@ -1,0 +1,101 @@
+"""Run a script's `main`: parse, build, call, and turn every foreseeable failure into one line and an exit status."""
+
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from pyro_dwp.cli.configs import FILE, find_config
+from pyro_dwp.cli.parser import ScriptParser
+from pyro_dwp.cli.runs import ACTIVE, ROOT, Invocation, latest_run, run_folder
+from pyro_dwp.errors import ConfigError, PyroDwpError
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+def run_script(main: Callable[..., Any], default_config: Path | None = None, argv: Sequence[str] | None = None) -> int:
+    """Call `main` with arguments from config files and the command line.
+
+    Flags win over `--config` files, later files over earlier ones, and these over the defaults of `main`. Without
+    `--config`, `default_config` is read; with `--resume` and no `--config`, the settings of the run to resume are.
+
+    Args:
+        main: the script; annotated and documented, because both make its flags.
+        default_config: file that stands in for a missing `--config`; names given to `--config` are looked up beside it.
+        argv: arguments; those of the process where it is None.
+
+    Returns:
+        The exit status: 0; 2 after an error of the user's input, printed in one line without a traceback; 130 after
+        Ctrl-C.
+    """
+    invocation = None
+    try:
+        parser = ScriptParser(main)
+        files, flags = _take_configs(list(sys.argv[1:] if argv is None else argv))
+        if "--help" in flags or "-h" in flags:
+            file = _config_files(files, default_config)
+            print(parser.help(parser.read(file[-1]) if file else {}))
+            return 0
+        flags = parser.translate(flags)
+        script = Path(inspect.getfile(main))
+        if not files and "--resume=true" in flags:
+            paths = [_run_to_resume(script.stem, flags) / FILE]
+            label = ""
+        else:
+            paths = _config_files(files, default_config)
+            label = paths[-1].stem if paths else ""
+        settings = parser.parse([parser.read(path) for path in paths], flags)
+        invocation = Invocation(script, parser.plain(settings), label)
+        token = ACTIVE.set(invocation)
+        try:
+            main(**parser.build(settings))
+        finally:
+            ACTIVE.reset(token)
+    except PyroDwpError as error:
+        _discard(invocation)
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt as interrupt:
+        _discard(invocation)
+        print(f"\n{str(interrupt) or 'Stopped.'}", file=sys.stderr)
+        return INTERRUPTED
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 0
+    return 0
+
+
+def _take_configs(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Separate the values of `--config` from the other arguments."""
+    files, rest, pending = [], [], list(arguments)
+    while pending:
+        token = pending.pop(0)
+        if token.startswith("--config="):
+            files.append(token.partition("=")[2])
+        elif token == "--config":
+            if not pending or pending[0].startswith("--"):
+                raise ConfigError("--config needs a YAML file, or the name of one in run/configs/.")
+            files.append(pending.pop(0))
+        else:
+            rest.append(token)
+    return files, rest
+
+
+def _config_files(given: Sequence[str], default: Path | None) -> list[Path]:
+    if given:
+        return [find_config(name, default) for name in given]
+    return [default] if default else []
+
+
+def _run_to_resume(script: str, flags: Sequence[str]) -> Path:
+    """Find the run that `--resume` means before its settings are known."""
+    given = [flag.partition("=")[2] for flag in flags if flag.startswith("--name=")]
+    given += [value for flag, value in pairwise(flags) if flag == "--name"]
+    return run_folder(given[-1], ROOT, resume=True) if given else latest_run(script, ROOT)
+
+
+def _discard(invocation: Invocation | None) -> None:
+    if invocation is not None:
+        invocation.discard()

@@ -1,0 +1,100 @@
+"""Which cases train, validate and test: never the same one twice."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+
+from pyro_dwp.errors import DataError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Names of the cases of each part; no two parts share a case.
+
+    Args:
+        train: cases whose labels the network or the guide learns from.
+        validation: cases that steer the learning rate.
+        test: cases that are looked at once, at the end.
+    """
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        names = [*self.train, *self.validation, *self.test]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise DataError(f"A case is in one part of a split, once, but these appear again: {', '.join(twice)}.")
+
+    def to_dict(self) -> dict[str, list[str]]:
+        """Return the split as JSON can store it."""
+        return {part: list(names) for part, names in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Sequence[str]]) -> "Split":
+        """Return the split that `to_dict` stored.
+
+        Raises:
+            DataError: if a part is missing, or parts share a case.
+        """
+        parts = ("train", "validation", "test")
+        if set(stored) != set(parts):
+            raise DataError(
+                f"A split has the parts {', '.join(parts)}, but this one has {', '.join(stored) or 'none'}."
+            )
+        return cls(*(tuple(stored[part]) for part in parts))
+
+
+def split_cases(names: Sequence[str], train: int, validation: int, test: int, seed: int) -> Split:
+    """Draw a split at random.
+
+    The shuffled names are dealt to test, validation and train, in this order. So, for one seed, the test set depends
+    on `test` alone, and a smaller training set is the beginning of a larger one.
+
+    Args:
+        names: of all cases; their order does not matter.
+        train: number of cases to learn from.
+        validation: number of cases that steer the learning rate.
+        test: number of cases to look at once, at the end.
+        seed: of the shuffle.
+
+    Raises:
+        DataError: if a number is negative, there is none to train on, or there are too few cases.
+
+    Example:
+        >>> split = split_cases(["a", "b", "c", "d", "e"], train=2, validation=1, test=2, seed=0)
+        >>> len(set(split.train + split.validation + split.test))
+        5
+    """
+    if train < 1 or validation < 0 or test < 0:
+        raise DataError(
+            f"A split has at least one training case and no negative part, but was to have {train} to train, "
+            f"{validation} to validate and {test} to test. Change these numbers."
+        )
+    if train + validation + test > len(names):
+        raise DataError(
+            f"{train} cases to train, {validation} to validate and {test} to test are {train + validation + test}, but "
+            f"there are {len(names)}. Ask for fewer, or add cases."
+        )
+    generator = torch.Generator().manual_seed(seed)
+    ordered = sorted(names)
+    shuffled = [ordered[index] for index in torch.randperm(len(ordered), generator=generator).tolist()]
+    rest = shuffled[test + validation :]
+    return Split(tuple(rest[:train]), tuple(shuffled[test : test + validation]), tuple(shuffled[:test]))
+
+
+def bootstrap(names: Sequence[str], seed: int) -> list[str]:
+    """Return as many names as given, drawn with replacement.
+
+    Args:
+        names: of the training cases.
+        seed: of the draw.
+
+    Example:
+        >>> len(bootstrap(["a", "b", "c"], seed=0))
+        3
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return [names[index] for index in torch.randint(len(names), (len(names),), generator=generator).tolist()]

@@ -1,0 +1,75 @@
+"""Proper scores of predicted probabilities, for one case; computed without a one-hot copy of the truth.
+
+Both are smallest in expectation for the true probabilities, so they reward a prediction that knows what it does not
+know, which overlap cannot. Axis letters: C classes, D H W voxels.
+"""
+
+import torch
+from torch import Tensor
+
+from pyro_dwp.errors import DataError
+
+FLOOR = torch.finfo(torch.float32).eps
+
+
+def probability_of_truth(probability: Tensor, truth: Tensor) -> Tensor:
+    """Return the probability given to each voxel's true class: (C, D, H, W), (D, H, W) → (D, H, W).
+
+    Raises:
+        DataError: if the grids differ, or the truth holds a label that has no probability.
+    """
+    classes = probability.shape[0]
+    if probability.shape[1:] != truth.shape:
+        raise DataError(
+            "Probabilities (C, D, H, W) and truth (D, H, W) lie on the same grid, but they have shapes "
+            f"{tuple(probability.shape)} and {tuple(truth.shape)}. Resample one to the other's grid."
+        )
+    if not (int(truth.min()) >= 0 and int(truth.max()) < classes):
+        raise DataError(
+            f"{classes} probabilities per voxel need labels 0 to {classes - 1}, but the truth holds labels from "
+            f"{int(truth.min())} to {int(truth.max())}. Map its labels to the network's classes."
+        )
+    return probability.gather(0, truth.long()[None])[0]
+
+
+def negative_log_likelihood(probability: Tensor, truth: Tensor, floor: float = FLOOR) -> float:
+    """Return the mean over voxels of -log p(true class), in nats per voxel; 0 is perfect, log C is a uniform guess.
+
+    Probabilities below `floor` count as `floor`, so that one voxel of probability 0 costs 15.9 nats and not infinity.
+    The default is float32's resolution at 1: a foreground stored in float32 knows its background no finer.
+
+    Args:
+        probability: p, summing to 1 over classes, (C, D, H, W).
+        truth: true class of each voxel, integers, (D, H, W).
+        floor: smallest probability that is told from 0.
+
+    Raises:
+        DataError: if the grids differ, or the truth holds a label that has no probability.
+
+    Example:
+        >>> negative_log_likelihood(torch.full((2, 4, 4, 4), 0.5), torch.zeros(4, 4, 4, dtype=torch.int64))
+        0.6931471805599453
+    """
+    return float(-probability_of_truth(probability, truth).double().clamp_min(floor).log().mean())
+
+
+def brier_score(probability: Tensor, truth: Tensor) -> float:
+    """Return Brier's score, the mean over voxels of Σ_c (p_c - [c is true])²: 0 is perfect, 2 is sure and wrong.
+
+    Args:
+        probability: p, summing to 1 over classes, (C, D, H, W).
+        truth: true class of each voxel, integers, (D, H, W).
+
+    Raises:
+        DataError: if the grids differ, or the truth holds a label that has no probability.
+
+    References:
+        Brier 1950, Mon. Weather Rev. 78:1 (the original, summed over classes).
+
+    Example:
+        >>> brier_score(torch.full((2, 4, 4, 4), 0.5), torch.zeros(4, 4, 4, dtype=torch.int64))
+        0.5
+    """
+    right = probability_of_truth(probability, truth).double()
+    squares = sum(p.double().square() for p in probability)
+    return float((squares - 2 * right + 1).mean())

@@ -1,0 +1,128 @@
+"""The posterior predictive distribution of a segmentation, and how its uncertainty divides, in a stream.
+
+For samples w_1 … w_S of the posterior and p_s = p(y | x, w_s) at one voxel,
+
+    p = (1/S) Σ_s p_s                      probability: the prediction
+    H(p)                                   entropy: all of the uncertainty, in nats
+    H(p) - (1/S) Σ_s H(p_s)                mutual information of y and w: what more data could remove (epistemic)
+
+Entropy is concave, so the mutual information is never negative; their difference, the mean of H(p_s), is what noise
+in the labels leaves (aleatoric). Only running sums are kept, so the memory does not depend on S.
+
+Axis letters: C channels or classes, D H W voxels, S posterior samples.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pyro_dwp.errors import ConfigError, DataError
+from pyro_dwp.predict.windows import Network, class_probabilities
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is predicted for one case, on one grid.
+
+    Args:
+        probability: mean probability of each class, (C, D, H, W).
+        entropy: of that mean, in nats, 0 to log C, (D, H, W).
+        mutual_information: between label and weights, in nats, 0 to the entropy, (D, H, W).
+    """
+
+    probability: Tensor
+    entropy: Tensor
+    mutual_information: Tensor
+
+    @property
+    def mask(self) -> Tensor:
+        """The most probable class of each voxel, int64, (D, H, W)."""
+        return self.probability.argmax(dim=0)
+
+
+def entropy(probability: Tensor) -> Tensor:
+    """Return H = -Σ_c p_c log p_c in nats, with 0 · log 0 = 0: (C, D, H, W) → (D, H, W).
+
+    Example:
+        >>> entropy(torch.tensor([[0.5, 1.0], [0.5, 0.0]])).tolist()
+        [0.6931471824645996, 0.0]
+    """
+    return torch.special.entr(probability).sum(dim=0).clamp_min(0)
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed the random numbers of the CPU and of one device, and put their states back at the end."""
+    cuda = [torch.cuda.current_device() if device.index is None else device.index] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.default_generator.manual_seed(seed)
+        for index in cuda:
+            torch.cuda.default_generators[index].manual_seed(seed)
+        yield
+
+
+@torch.no_grad()
+def posterior_predictive(
+    draw: Callable[[], Network],
+    image: Tensor,
+    samples: int,
+    seed: int,
+    window: Sequence[int] | None = None,
+    overlap: float = 0.25,
+    batch: int = 1,
+) -> Prediction:
+    """Average the class probabilities of `samples` networks drawn from the posterior, one after the other.
+
+    Probabilities are averaged, not logits. Each network predicts the whole volume before the next one is drawn, so
+    that windows of one volume see the same weights. The result depends on the seed and the arguments alone, and the
+    global random state is left as it was; every case that is predicted with one seed sees the same networks.
+
+    Args:
+        draw: takes no argument and returns one sampled network, (1, C, D, H, W) → logits (1, classes, D, H, W).
+        image: (C, D, H, W), on the network's device.
+        samples: S, at least 1. With 1 the mutual information is exactly 0.
+        seed: of all draws.
+        window: edges of a sliding window, voxels; None for the whole volume at once.
+        overlap: fraction of a window's edge shared with its neighbour, in [0, 1).
+        batch: windows per pass through the network.
+
+    Returns:
+        The prediction on the image's grid and device.
+
+    Raises:
+        ConfigError: if `samples` is below 1, or the window does not fit the volume.
+        DataError: if the network returns a NaN or an infinity.
+
+    Example:
+        >>> logits = iter([torch.tensor([0.0, 100.0]), torch.tensor([100.0, 0.0])])
+        >>> def draw():
+        ...     sampled = next(logits)
+        ...     return lambda image: sampled.reshape(1, 2, 1, 1, 1).expand(1, 2, *image.shape[2:])
+        >>> prediction = posterior_predictive(draw, torch.zeros(1, 1, 1, 1), samples=2, seed=0)
+        >>> prediction.probability.flatten().tolist()
+        [0.5, 0.5]
+        >>> prediction.mutual_information.item()
+        0.6931471824645996
+    """
+    if samples < 1:
+        raise ConfigError(f"A prediction averages at least one posterior sample, but samples is {samples}.")
+    image = image.as_subclass(Tensor)
+    with seeded(seed, image.device):
+        for index in range(samples):
+            probability = class_probabilities(draw(), image, window, overlap, batch)
+            if index == 0:
+                mean, noise = probability, entropy(probability)
+            else:
+                mean += probability
+                noise += entropy(probability)
+    mean, noise = mean / samples, noise / samples
+    if not torch.isfinite(mean).all():
+        raise DataError(
+            "A network's logits are finite, but the prediction holds NaN or infinity. Check the image for extreme "
+            "values, and that training had not diverged when the checkpoint was written."
+        )
+    total = entropy(mean)
+    return Prediction(mean, total, (total - noise).clamp_min(0))

@@ -1,0 +1,8 @@
+"""Figures from a run's results; the only place that knows matplotlib."""
+
+from pyro_dwp.report.curves import learning_curves
+from pyro_dwp.report.files import save_figure
+from pyro_dwp.report.kernel_grids import kernels
+from pyro_dwp.report.slices import slices
+
+__all__ = ["kernels", "learning_curves", "save_figure", "slices"]

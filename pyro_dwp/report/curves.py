@@ -1,0 +1,88 @@
+"""Learning curves: how a training went.
+
+Made without pyplot, so nothing global changes and no window opens.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from pyro_dwp.errors import ConfigError
+
+Row = Mapping[str, float]
+
+NAMED = {"train/loss": ("training", "#1b6ca8"), "validation/loss": ("validation", "#d1495b")}
+COLOURS = ("#2a9d8f", "#e9a23b", "#7b5ea7", "#6c757d", "#8d5a3b", "#c2185b")
+RATES = ("Learning rate", "rate/")
+ACROSS = 3  # panels beside each other
+MARKED = 15  # shorter curves have a dot for each epoch
+WIDE = 100.0  # magnitudes that span more than this factor are drawn on a logarithmic axis
+COMPARABLE = 10.0  # two losses further apart than this factor get an axis each
+
+
+def learning_curves(history: Sequence[Row], title: str = "Learning curves", unit: str = "") -> Figure:
+    """Draw how loss, its parts, validation scores and learning rates went over the epochs.
+
+    Training and validation loss share an axis where they are of one size, within a factor of 10; only the panels for
+    which there are numbers are drawn. Left out are parts that are 0 throughout, and weights ("train/…_weight") that
+    never change.
+
+    Args:
+        history: one row per epoch with "epoch", "train/…", "validation/…" and "rate/…", as `train.History.rows`. A row
+            may lack some of them.
+        title: of the figure.
+        unit: of the training loss and its parts, for instance "nats".
+
+    Raises:
+        ConfigError: if the history is empty.
+    """
+    if not history:
+        raise ConfigError("Learning curves need at least one epoch, but the history is empty. Train first.")
+    names = list(dict.fromkeys(name for row in history for name, value in row.items() if value != 0))
+    nats = f" ({unit})" if unit else ""
+    losses: list[str] = [name for name in NAMED if name in names]
+    if len(losses) == 2 and not _comparable(history, losses):
+        panels = {f"Training loss{nats}": losses[:1], "Validation loss": losses[1:]}
+    else:
+        panels = {f"Loss{nats}": losses}
+    weights = [name for name in names if name.startswith("train/") and name.endswith("_weight")]
+    for label, room in ((f"Parts of the loss{nats}", "train/"), ("Validation scores", "validation/"), RATES):
+        panels[label] = [n for n in names if n.startswith(room) and n not in losses + weights]
+    panels["Weights in the loss"] = [name for name in weights if len({row.get(name) for row in history}) > 1]
+    panels = {label: members for label, members in panels.items() if members}
+    columns = min(len(panels), ACROSS)
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.1 * rows + 0.4), layout="constrained")
+    figure.suptitle(title)
+    grid = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axes, (label, names) in zip(grid, panels.items(), strict=False):
+        _curves(axes, history, names)
+        axes.set(xlabel="Epoch", title=label)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    return figure
+
+
+def _curves(axes: Axes, history: Sequence[Row], columns: Sequence[str]) -> None:
+    values: list[float] = []
+    for number, column in enumerate(columns):
+        epochs, curve = zip(*[(row["epoch"], row[column]) for row in history if column in row], strict=True)
+        label, colour = NAMED.get(column, (column.partition("/")[2], COLOURS[number % len(COLOURS)]))
+        marker = "o" if len(curve) < MARKED else None
+        axes.plot(epochs, curve, color=colour, label=label, linewidth=1.6, marker=marker, markersize=3)
+        values.extend(curve)
+    magnitudes = [abs(value) for value in values if value != 0]
+    if magnitudes and (columns[0].startswith(RATES[1]) or max(magnitudes) > WIDE * min(magnitudes)):
+        axes.set_yscale("log" if min(values) > 0 else "symlog")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _comparable(history: Sequence[Row], columns: Sequence[str]) -> bool:
+    sizes = [float(np.median([abs(row[column]) for row in history if column in row])) for column in columns]
+    return max(sizes) <= COMPARABLE * min(sizes)

@@ -1,0 +1,113 @@
+"""Kernels of trained networks beside samples from the prior.
+
+Made without pyplot, so nothing global changes and no window opens. Axis letters: K edge of a kernel, n kernels.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from pyro_dwp.errors import ConfigError
+
+VOXEL = 0.1  # edge of a drawn weight, inches
+NARROWEST = 3.0  # of a panel, inches
+GAP = "#c3c7cc"
+
+
+def kernels(
+    trained: Mapping[str, Tensor], samples: Mapping[str, Tensor], rows: int = 4, columns: int = 4, seed: int = 0
+) -> Figure:
+    """Draw kernels of trained networks beside samples from the prior, group by group (the paper's figure 5).
+
+    Each kernel is shown as its K slices side by side. One colour scale, symmetric about 0, serves a whole group, so
+    that sizes can be compared; it ends at the 99.5th percentile of the trained kernels' magnitudes.
+
+    Args:
+        trained: group → kernels, (n, K, K, K) or (n, K, K).
+        samples: group → samples of its prior, same kernel shape.
+        rows: kernels below each other on either side.
+        columns: kernels beside each other on either side.
+        seed: of the choice among the trained kernels.
+
+    Raises:
+        ConfigError: if the two have no group in common, or kernels of different shapes.
+
+    References:
+        Kuzina, Egorov, Burnaev 2019, Front. Neurosci. 13:844, figure 5.
+    """
+    groups = [group for group in sorted(trained) if group in samples]
+    if not groups:
+        raise ConfigError(
+            f"Trained kernels and samples are compared by group, but the groups {sorted(trained)} and "
+            f"{sorted(samples)} have none in common. Draw the samples from the prior of these kernels."
+        )
+    for group in groups:
+        if trained[group].shape[1:] != samples[group].shape[1:]:
+            raise ConfigError(
+                f"Group {group!r} has trained kernels of shape {tuple(trained[group].shape[1:])} and samples of shape "
+                f"{tuple(samples[group].shape[1:])}. Draw the samples from the prior of these kernels."
+            )
+    generator = torch.Generator().manual_seed(seed)
+    chosen = {group: torch.randperm(len(trained[group]), generator=generator)[: rows * columns] for group in groups}
+    pairs = {
+        group: (trained[group].detach().cpu()[chosen[group]], samples[group].detach().cpu()[: rows * columns])
+        for group in groups
+    }
+    height, width = kernel_grid(pairs[groups[0]][0], rows, columns).shape
+    voxel = max(VOXEL, NARROWEST / width)
+    size = 2 * width * voxel + 1.6, len(groups) * (height * voxel + 0.45) + 0.4
+    figure = Figure(figsize=size, layout="constrained")
+    figure.suptitle("Kernels of trained networks, and samples from the prior fitted to them", fontsize=11)
+    for panels, (group, pair) in zip(figure.subplots(len(groups), 2, squeeze=False), pairs.items(), strict=True):
+        _kernel_pair(panels, group, pair, rows, columns)
+    return figure
+
+
+def kernel_grid(kernels: Tensor, rows: int, columns: int) -> np.ndarray:
+    """Lay kernels out in rows and columns, each as its slices side by side, with a gap of NaN between kernels.
+
+    Args:
+        kernels: (n, K, K, K) or (n, K, K); what does not fit is left out, what is missing stays NaN.
+        rows: of the grid.
+        columns: of the grid.
+
+    Returns:
+        float64, (rows · (K + 1) - 1, columns · (K·K + 1) - 1), or (…, columns · (K + 1) - 1) for (n, K, K).
+
+    Example:
+        >>> kernel_grid(torch.ones(2, 3, 3, 3), rows=1, columns=2).shape
+        (3, 19)
+    """
+    flat = kernels.double().transpose(1, 2).flatten(2) if kernels.ndim == 4 else kernels.double()
+    height, width = flat.shape[1:]
+    grid = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), np.nan)
+    for index, kernel in enumerate(flat[: rows * columns].numpy()):
+        top, left = index // columns * (height + 1), index % columns * (width + 1)
+        grid[top : top + height, left : left + width] = kernel
+    return grid
+
+
+def _kernel_pair(panels: Sequence[Axes], group: str, pair: tuple[Tensor, Tensor], rows: int, columns: int) -> None:
+    """Draw trained kernels on the left and samples on the right, on one colour scale."""
+    limit = max(float(np.percentile(pair[0].abs().numpy(), 99.5)), 1e-12)
+    colours = colormaps["RdBu_r"].with_extremes(bad=GAP)
+    edge = pair[0].shape[-1]
+    for axes, kernels, source in zip(panels, pair, ("trained", "prior samples"), strict=True):
+        grid = kernel_grid(kernels, rows, columns)
+        spread = float(kernels.double().square().mean().sqrt())
+        shown = axes.imshow(grid, cmap=colours, vmin=-limit, vmax=limit, interpolation="nearest")
+        axes.vlines(_slice_borders(grid.shape[1], edge, columns), -0.5, grid.shape[0] - 0.5, color=GAP, linewidth=1.2)
+        axes.set_title(f"Group {group}: {source} (r.m.s. {spread:.3g})", fontsize=9)
+        axes.set_axis_off()
+    panels[0].figure.colorbar(shown, ax=panels, label="Weight", shrink=0.95, aspect=12)
+
+
+def _slice_borders(width: int, edge: int, columns: int) -> list[float]:
+    """Return where one slice of a kernel ends and the next begins; none where kernels are single slices."""
+    kernel = (width + 1) // columns
+    return [column * kernel + cut - 0.5 for column in range(columns) for cut in range(edge, kernel - 1, edge)]

@@ -1,0 +1,67 @@
+"""SVI of a kernel autoencoder on one group of kernels: the step that fits a deep weight prior."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from pyro.infer import SVI, TraceMeanField_ELBO
+from torch import Tensor, nn
+
+from pyro_dwp.train.optim import JointAdam
+
+
+class KernelProgram(Protocol):
+    """A Pyro program over kernels, such as `models.kernel_vae.KernelVAE`: two callables of (kernels, total)."""
+
+    model: Callable[[Tensor, int], None]
+    guide: Callable[[Tensor, int], None]
+
+
+class KernelTask:
+    """SVI of a kernel program; a `Task` for `fit`.
+
+    The loss is minus the ELBO in nats per kernel, its KL(r(z|w) ‖ p(z)) exact. Validation draws the same latents every
+    time, so that the learning rate falls for want of progress and not by chance.
+
+    Args:
+        vae: module with `model(kernels, total)` and `guide(kernels, total)`; trained in place.
+        training: kernels to fit, (n, T), in the units of the weights.
+        validation: kernels that the learning rate is steered by, (m, T).
+        learning_rate: Adam's, per step; dimensionless.
+        validation_seed: of the latents drawn at each validation.
+        batch: kernels evaluated at once in validation.
+    """
+
+    def __init__(
+        self,
+        vae: KernelProgram,
+        training: Tensor,
+        validation: Tensor,
+        learning_rate: float,
+        validation_seed: int = 0,
+        batch: int = 4096,
+    ) -> None:
+        self.training, self.validation = training.flatten(1), validation.flatten(1)
+        self.size, self.validation_seed, self.batch = len(training), validation_seed, batch
+        module = _as_module(vae)
+        self.modules: dict[str, nn.Module] = {"vae": module}
+        adam = JointAdam({"vae": [module]}, rates={"vae": learning_rate})
+        self.optimiser = adam.optimiser
+        self.svi = SVI(vae.model, vae.guide, adam, loss=TraceMeanField_ELBO())
+
+    def step(self, indices: Tensor) -> dict[str, float]:
+        """Take one step on the kernels of these indices."""
+        return {"loss": self.svi.step(self.training[indices], self.size) / self.size}
+
+    def validate(self) -> dict[str, float]:
+        """Return minus the ELBO over the validation kernels, in nats per kernel."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.validation_seed)
+            parts = [self.svi.evaluate_loss(part, len(part)) for part in self.validation.split(self.batch)]
+        return {"loss": sum(parts) / len(self.validation)}
+
+
+def _as_module(vae: KernelProgram) -> nn.Module:
+    if not isinstance(vae, nn.Module):
+        raise TypeError(f"A kernel program must be a torch module that holds its parameters, but is {type(vae)}.")
+    return vae

@@ -1,0 +1,70 @@
+import json
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyro_dwp.data import Split, bootstrap, split_cases
+from pyro_dwp.errors import DataError
+
+NAMES = [f"case_{number:02d}" for number in range(40)]
+
+
+@given(st.integers(1, 20), st.integers(0, 10), st.integers(0, 10), st.integers(0, 1000))
+def test_parts_have_the_sizes_asked_for_and_never_share_a_case(train, validation, test, seed) -> None:
+    split = split_cases(NAMES, train, validation, test, seed)
+    assert (len(split.train), len(split.validation), len(split.test)) == (train, validation, test)
+    assert len({*split.train, *split.validation, *split.test}) == train + validation + test
+
+
+def test_smaller_training_sets_begin_larger_ones_and_the_other_parts_stay() -> None:
+    splits = [split_cases(NAMES, train, 5, 10, seed=3) for train in (5, 10, 15, 20)]
+    for small, large in pairwise(splits):
+        assert large.train[: len(small.train)] == small.train
+        assert (small.validation, small.test) == (large.validation, large.test)
+
+
+def test_the_test_set_does_not_depend_on_the_other_parts() -> None:
+    assert split_cases(NAMES, 5, 0, 10, seed=1).test == split_cases(NAMES, 12, 8, 10, seed=1).test
+
+
+def test_the_order_of_the_names_does_not_matter() -> None:
+    assert split_cases(NAMES[::-1], 5, 5, 10, seed=1) == split_cases(NAMES, 5, 5, 10, seed=1)
+
+
+def test_another_seed_is_another_split() -> None:
+    assert split_cases(NAMES, 5, 5, 10, seed=1).test != split_cases(NAMES, 5, 5, 10, seed=2).test
+
+
+def test_too_few_cases_are_counted() -> None:
+    with pytest.raises(DataError, match="30 cases to train, 5 to validate and 10 to test are 45, but there are 40"):
+        split_cases(NAMES, 30, 5, 10, seed=0)
+
+
+@pytest.mark.parametrize("sizes", [(0, 1, 1), (1, -1, 1), (1, 1, -1)])
+def test_sizes_that_cannot_be_are_refused(sizes) -> None:
+    with pytest.raises(DataError, match="at least one training case"):
+        split_cases(NAMES, *sizes, seed=0)
+
+
+def test_a_split_survives_json() -> None:
+    split = split_cases(NAMES, 5, 5, 10, seed=1)
+    assert Split.from_dict(json.loads(json.dumps(split.to_dict()))) == split
+
+
+def test_a_stored_split_whose_parts_share_a_case_is_refused() -> None:
+    with pytest.raises(DataError, match="appear again: b"):
+        Split.from_dict({"train": ["a", "b"], "validation": ["b"], "test": []})
+
+
+def test_a_stored_split_without_a_part_is_refused() -> None:
+    with pytest.raises(DataError, match="this one has train"):
+        Split.from_dict({"train": ["a"]})
+
+
+def test_a_bootstrap_repeats_cases_and_follows_its_seed() -> None:
+    drawn = bootstrap(NAMES, seed=0)
+    assert len(drawn) == len(NAMES)
+    assert set(drawn) < set(NAMES)
+    assert drawn == bootstrap(NAMES, seed=0) != bootstrap(NAMES, seed=1)

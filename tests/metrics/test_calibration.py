@@ -1,0 +1,70 @@
+"""Proper scores against torch's cross-entropy, sums by hand, and their defining property."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pyro_dwp.errors import DataError
+from pyro_dwp.metrics import brier_score, negative_log_likelihood
+
+
+@pytest.fixture
+def case() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 4, 5, 6, generator=generator, dtype=torch.float64)
+    return logits, torch.randint(0, 3, (4, 5, 6), generator=generator)
+
+
+def test_negative_log_likelihood_is_the_cross_entropy_of_the_logits(case: tuple[Tensor, Tensor]) -> None:
+    logits, truth = case
+    expected = F.cross_entropy(logits[None], truth[None]).item()
+    assert negative_log_likelihood(logits.softmax(0), truth) == pytest.approx(expected, rel=1e-12)
+
+
+def test_brier_is_the_mean_squared_distance_to_the_one_hot_truth(case: tuple[Tensor, Tensor]) -> None:
+    logits, truth = case
+    target = F.one_hot(truth, 3).movedim(-1, 0).double()
+    expected = (logits.softmax(0) - target).square().sum(0).mean().item()
+    assert brier_score(logits.softmax(0), truth) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_a_uniform_guess_costs_log_classes_nats_and_one_minus_one_over_classes(classes: int) -> None:
+    guess = torch.full((classes, 2, 2, 2), 1 / classes, dtype=torch.float64)
+    truth = torch.ones(2, 2, 2, dtype=torch.int64)
+    assert negative_log_likelihood(guess, truth) == pytest.approx(math.log(classes))
+    assert brier_score(guess, truth) == pytest.approx(1 - 1 / classes)
+
+
+@pytest.mark.parametrize(("metric", "worst"), [(negative_log_likelihood, -math.log(2**-23)), (brier_score, 2.0)])
+def test_being_sure_costs_nothing_if_right_and_a_finite_price_if_wrong(metric, worst: float) -> None:
+    sure = torch.stack([torch.ones(2, 2, 2), torch.zeros(2, 2, 2)])
+    assert metric(sure, torch.zeros(2, 2, 2, dtype=torch.int64)) == 0
+    assert metric(sure, torch.ones(2, 2, 2, dtype=torch.int64)) == pytest.approx(worst)
+
+
+@pytest.mark.parametrize("metric", [negative_log_likelihood, brier_score])
+def test_the_true_frequency_scores_better_than_any_other_constant(metric) -> None:
+    truth = (torch.arange(1000) < 300).long().reshape(10, 10, 10)
+    scores = {
+        percent: metric(
+            torch.tensor([1 - percent / 100, percent / 100]).reshape(2, 1, 1, 1).expand(2, 10, 10, 10), truth
+        )
+        for percent in range(5, 100, 5)
+    }
+    assert min(scores, key=scores.__getitem__) == 30
+
+
+@pytest.mark.parametrize("metric", [negative_log_likelihood, brier_score])
+def test_probabilities_on_another_grid_are_refused(metric) -> None:
+    with pytest.raises(DataError, match="same grid"):
+        metric(torch.full((2, 3, 3, 3), 0.5), torch.zeros(3, 3, 4, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("metric", [negative_log_likelihood, brier_score])
+def test_a_label_without_a_probability_is_refused(metric) -> None:
+    with pytest.raises(DataError, match="labels from 2 to 2"):
+        metric(torch.full((2, 1, 1, 1), 0.5), torch.full((1, 1, 1), 2))

@@ -1,0 +1,35 @@
+"""Figures on disk."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+from pyro_dwp.report import learning_curves, save_figure
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def test_a_figure_is_written_as_png_into_a_new_folder(tmp_path: Path) -> None:
+    path = save_figure(learning_curves([{"epoch": 1, "train/loss": 1.0}]), tmp_path / "figures" / "curves.png")
+    assert path.read_bytes().startswith(PNG)
+    assert [file.name for file in path.parent.iterdir()] == ["curves.png"]
+
+
+def test_a_failure_leaves_the_old_figure_and_no_half_written_one(tmp_path: Path) -> None:
+    path = save_figure(learning_curves([{"epoch": 1, "train/loss": 1.0}]), tmp_path / "curves.png")
+    before = path.read_bytes()
+    broken = Figure()
+    broken.suptitle("$\\undefined{$")
+    with pytest.raises(ValueError, match="undefined"):
+        save_figure(broken, path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
+
+
+def test_figures_need_neither_pyplot_nor_a_display() -> None:
+    code = "import sys, pyro_dwp.report as r; r.learning_curves([{'epoch': 1, 'train/loss': 1.0}]).canvas.draw(); "
+    code += "sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
