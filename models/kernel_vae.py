@@ -66,6 +66,14 @@ class KernelVAE(PyroModule):
 
 
 @torch.no_grad()
+def sample_kernels(coders: KernelCoders, count: int) -> Tensor:
+    """Return `count` kernels drawn from the decoder, z ~ N(0, I), w ~ p(w|z): (count, T), on the CPU."""
+    device = next(coders.parameters()).device
+    mean, log_scale = coders.decoder(torch.randn(count, coders.latent_dim, device=device))
+    return Normal(mean, log_scale.exp()).sample().cpu()
+
+
+@torch.no_grad()
 def importance_bounds(vae: KernelVAE, kernels: Tensor, samples: int = 1000) -> Tensor:
     """Return the importance-weighted lower bound on log p(w) of each kernel, in nats.
 

@@ -25,7 +25,7 @@ class TrainingError(PyroDwpError, ArithmeticError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """The user stopped a training; the message says what was kept and how to resume. `except Exception` lets it pass."""
+    """The user stopped a training (Ctrl-C); the message says what was kept and how to resume."""
 
 
 def suggest(name: str, legal: Iterable[str]) -> str:

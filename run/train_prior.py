@@ -14,12 +14,14 @@ from pathlib import Path
 
 import torch
 
-from models.kernel_vae import KernelVAE, importance_bounds
+from models.kernel_vae import KernelVAE, importance_bounds, sample_kernels
 from pyro_dwp.cli import begin_run, run_script, write_json
 from pyro_dwp.kernels.bank import KernelBank, root_mean_square, split_randomly
 from pyro_dwp.kernels.information import information_table, measure
 from pyro_dwp.nn.kernel_coders import build_coders
 from pyro_dwp.priors.store import save_prior
+from pyro_dwp.report import kernels as draw_kernels
+from pyro_dwp.report import save_figure
 from pyro_dwp.train import Schedule, configure_pyro, fit
 from pyro_dwp.train.kernel_task import KernelTask
 
@@ -30,7 +32,7 @@ def main(
     latent: int = 6,
     hidden: int = 128,
     standardise: bool = True,
-    schedule: Schedule = Schedule(epochs=40, batch_size=256, factor=0.3, patience=3, threshold=1e-2, stop_rate=5e-5),  # noqa: B008
+    schedule: Schedule = Schedule(epochs=200, batch_size=256, factor=0.3, patience=3, threshold=1e-2, stop_rate=5e-5),  # noqa: B008
     held_out: float = 0.2,
     validation: float = 0.05,
     samples: int = 1000,
@@ -87,11 +89,14 @@ def main(
         rows.append(measure(group, len(kernels.networks), fitted, judging, bounds))
     scores = {"nats_per_kernel": [row.to_dict() for row in rows], "epochs": epochs, "samples": samples}
     facts = {"licence": licence, "bank": kernels.metadata, "scores": scores, "command": " ".join(sys.argv)}
-    settings = {"variant": variant, "kernel_shape": tuple(shape), "latent": latent, "hidden": hidden}
-    save_prior(folder / "prior.safetensors", coders, **settings, metadata=facts)
+    path = folder / "prior.safetensors"
+    save_prior(path, coders, variant=variant, kernel_shape=shape, latent=latent, hidden=hidden, metadata=facts)
     write_json(folder / "metrics.json", scores)
+    torch.manual_seed(seed)
+    samples_of = {group: sample_kernels(coders[group], 16).reshape(-1, *shape) for group in coders}
+    save_figure(draw_kernels(kernels.kernels, samples_of), folder / "figures" / "kernels.png")
     print(information_table(rows))
-    print(f"Prior of {len(coders)} groups in {folder / 'prior.safetensors'}")
+    print(f"Prior of {len(coders)} groups in {path}")
 
 
 if __name__ == "__main__":

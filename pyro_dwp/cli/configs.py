@@ -7,19 +7,20 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jsonargparse import get_loader
 
+from pyro_dwp import __version__
 from pyro_dwp.cli.names import load_class
 from pyro_dwp.errors import ConfigError, DataError, suggest
 
 FILE = "config.yaml"
 PROVENANCE = "provenance"
-PACKAGES = ("pyro-dwp", "torch", "pyro-ppl", "monai", "numpy")
+PACKAGES = ("torch", "pyro-ppl", "monai", "numpy")
 FREE = frozenset({"resume", "overwrite", "name", "device", "threads", "max_seconds"})
 
 
@@ -125,17 +126,16 @@ def load_config(folder: Path | str) -> dict[str, Any]:
     return config
 
 
-def write_config(folder: Path, config: Mapping[str, Any], script: Path) -> None:
+def write_config(folder: Path, config: Mapping[str, Any], script: Path, argv: Sequence[str]) -> None:
     """Write a run's resolved settings, followed by one entry of provenance for each time it was started."""
     path = folder / FILE
     starts = read_yaml(path).get(PROVENANCE, []) if path.exists() else []
     entry = {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "script": script.name,
+        "command": shlex.join([script.name, *argv]),
         "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "git_revision": git_revision(script.parent),
         "python": sys.version.split()[0],
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {"pyro-dwp": __version__, **{name: _version(name) for name in PACKAGES}},
     }
     write_text(path, yaml.safe_dump({**config, PROVENANCE: [*starts, entry]}, sort_keys=False, allow_unicode=True))
 

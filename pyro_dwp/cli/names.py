@@ -18,18 +18,21 @@ from zlib import crc32
 
 from pyro_dwp.errors import ConfigError, suggest
 
-NAMES = {
-    "unet": "pyro_dwp.nn.UNet",
-    "decathlon": "pyro_dwp.data.Decathlon",
-    "folder_pairs": "pyro_dwp.data.FolderPairs",
-    "phantoms": "pyro_dwp.data.Phantoms",
-    "deep_weight": "pyro_dwp.priors.DeepWeight",
-    "gaussian": "pyro_dwp.priors.Gaussian",
-    "categorical": "pyro_dwp.likelihoods.Categorical",
-    "dice_cross_entropy": "pyro_dwp.likelihoods.DiceCrossEntropy",
-    "mean_field": "guides.MeanField",
-    "point": "guides.Point",
-}
+# One group for each kind of class. The base asked for selects the first group whose classes all have it.
+NAMES = (
+    {"unet": "pyro_dwp.nn.UNet"},
+    {
+        "decathlon": "pyro_dwp.data.Decathlon",
+        "folder_pairs": "pyro_dwp.data.FolderPairs",
+        "phantoms": "pyro_dwp.data.Phantoms",
+    },
+    {"deep_weight": "pyro_dwp.priors.DeepWeight", "gaussian": "pyro_dwp.priors.Gaussian"},
+    {
+        "categorical": "pyro_dwp.likelihoods.Categorical",
+        "dice_cross_entropy": "pyro_dwp.likelihoods.DiceCrossEntropy",
+    },
+    {"mean_field": "guides.MeanField", "point": "guides.Point"},
+)
 PLAIN_MODULES = ("builtins", "pathlib")
 
 
@@ -61,9 +64,9 @@ def _base(hint: Any) -> type | None:
     return None if hint.__module__ in PLAIN_MODULES else hint
 
 
-def legal_names(base: type) -> list[str]:
-    """Return the short names whose class has this base."""
-    return [name for name, path in NAMES.items() if issubclass(_load(path), base)]
+def legal_names(base: type) -> dict[str, str]:
+    """Return short name → dotted path of the classes that are meant where this base is asked for."""
+    return next((group for group in NAMES if all(issubclass(_load(path), base) for path in group.values())), {})
 
 
 def load_class(path: str) -> Any:
@@ -95,15 +98,16 @@ def resolve(name: str, base: type, where: str) -> str:
         >>> resolve("unet", nn.Module, "network")
         'pyro_dwp.nn.UNet'
     """
-    if name in NAMES:
-        return NAMES[name]
+    short = legal_names(base)
+    if name in short:
+        return short[name]
     file, colon, found = name.rpartition(":")
     if colon and file.endswith(".py"):
         return _from_file(Path(file).expanduser(), found, where)
     if "." in name or name in ("null", "None", "") or name in {known.__name__ for known in _family(base)}:
         return name
     raise ConfigError(
-        f"{where}: there is no {base.__name__} called {name!r}. {suggest(name, legal_names(base))} "
+        f"{where}: there is no {base.__name__} called {name!r}. {suggest(name, short)} "
         "A class of your own is given as package.module.Class or as file.py:Class."
     )
 
@@ -157,5 +161,6 @@ def _from_file(path: Path, name: str, where: str) -> str:
 
 def _family(base: type) -> Iterator[type]:
     yield base
-    for child in type.__subclasses__(base):
+    children: list[type] = type.__subclasses__(base)
+    for child in children:
         yield from _family(child)

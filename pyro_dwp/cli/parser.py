@@ -6,13 +6,14 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, get_loader
 
 from pyro_dwp.cli.configs import check_keys, class_arguments, read_yaml
-from pyro_dwp.cli.names import NAMES, class_parameters, legal_names, load_class, portable, resolve, resolve_tree
+from pyro_dwp.cli.names import class_parameters, legal_names, load_class, portable, resolve, resolve_tree
 from pyro_dwp.errors import ConfigError, suggest
 
 
@@ -22,6 +23,19 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str:
         text = super()._get_help_string(action) or ""
         return re.sub(r", known subclasses: .*\)$", ")", text, flags=re.DOTALL)
+
+    def _expand_help(self, action: argparse.Action) -> str:
+        return plain_types(super()._expand_help(action))
+
+
+def plain_types(text: str) -> str:
+    """Name types as a person would.
+
+    Example:
+        >>> plain_types("Expected a <class 'int'>. Got value: x")
+        'Expected int. Got value: x'
+    """
+    return re.sub(r"(?:\ban? )?<class '(?:[\w.]+\.)?(\w+)'>", r"\1", text)
 
 
 class ScriptParser:
@@ -85,35 +99,38 @@ class ScriptParser:
         check_keys(config, self.keys, str(path))
         return config
 
-    def parse(self, configs: Sequence[Mapping[str, Any]], flags: Sequence[str]) -> Namespace:
+    def parse(self, configs: Mapping[str, Mapping[str, Any]], flags: Sequence[str]) -> Namespace:
         """Return the settings that result from configs, later ones before earlier ones, and flags before both.
 
         Args:
-            configs: resolved and checked.
+            configs: file → its settings, resolved and checked.
             flags: translated.
 
         Raises:
             ConfigError: if a flag is unknown or a value has the wrong type.
         """
-        inline = [f"--config={json.dumps(config)}" for config in configs if config]
+        inline = [f"--config={json.dumps(config)}" for config in configs.values() if config]
         try:
             settings = self.parser.parse_args([*inline, *flags])
         except argparse.ArgumentError as error:
-            raise ConfigError(self._explain(str(error))) from error
+            raise ConfigError(self._explain(str(error), list(configs), flags)) from error
         settings.pop("config", None)
         return settings
 
-    def _explain(self, message: str) -> str:
+    def _explain(self, message: str, sources: Sequence[str], flags: Sequence[str]) -> str:
         """Turn the parser's message into one that says what would have worked."""
         unknown = re.match(r"unrecognized arguments: (--[^\s=]+)", message)
         if unknown:
-            return f"There is no flag {unknown[1]}. {suggest(unknown[1], self.flags)} Classes have flags of their own; see --help."
+            near = get_close_matches(unknown[1], self.flags, n=1)
+            return f"There is no flag {unknown[1]}. {f'Did you mean {near[0]}? ' if near else ''}All of them: --help."
         refused = re.search(r"class_path '([^']+)':.*Option '([^']+)' is not accepted", message, flags=re.DOTALL)
         legal = class_arguments(load_class(refused[1])) if refused else None
         if refused and legal is not None:
             return f"{refused[1]} has no argument {refused[2]!r}. {suggest(refused[2], legal)}"
+        key = re.match(r'Parser key "([^"]+)"', message)
+        in_files = key and sources and not any(flag.startswith(f"--{key[1]}") for flag in flags)
         message = re.sub(r'Parser key "([^"]+)":\s*', r"\1: ", message)
-        return re.sub(r"<class '(?:[\w.]+\.)?(\w+)'>", r"\1", message)
+        return (f"{', '.join(sources)}: " if in_files else "") + plain_types(message)
 
     def plain(self, settings: Namespace) -> dict[str, Any]:
         """Return settings as a dict of YAML's own types, which `read` takes back."""
@@ -126,21 +143,24 @@ class ScriptParser:
         return {name: objects[name] for name in inspect.signature(self.main).parameters}
 
     def help(self, config: Mapping[str, Any]) -> str:
-        """Return the help, with the values of a config as defaults, and the arguments of every class with a short name."""
+        """Return the help: a config's values as defaults, and the arguments of every class that has a short name."""
         for action in self.parser._actions:
             if action.dest in self.bases:
                 names = ", ".join(legal_names(self.bases[action.dest]))
                 action.help = f"{action.help} One of: {names}; or a class of your own."
         self.parser.set_defaults(_leaves(config, self.keys))
-        sections = [self._class_help(key, name) for key, base in self.bases.items() for name in legal_names(base)]
+        sections = [
+            self._class_help(key, name) for key, base in self.bases.items() for name in legal_names(base).items()
+        ]
         return "\n".join([self.parser.format_help(), *filter(None, sections)])
 
-    def _class_help(self, key: str, name: str) -> str:
-        """Describe the arguments of one class as flags below `--KEY`."""
+    def _class_help(self, key: str, named: tuple[str, str]) -> str:
+        """Describe the arguments of one class (short name, dotted path) as flags below `--KEY`."""
+        name, path = named
         hint = get_type_hints(self.main)[key]
         given = get_args(hint)[0] if get_args(hint) and isinstance(get_args(hint)[0], list) else []
         parser = ArgumentParser(add_help=False, formatter_class=HelpFormatter, exit_on_error=False)
-        parser.add_class_arguments(load_class(NAMES[name]), key, skip={len(given)} if given else None)
+        parser.add_class_arguments(load_class(path), key, skip={len(given)} if given else None)
         text = parser.format_help()
         start = text.find(f"  --{key}.")
         return f"--{key} {name}\n{text[start:]}" if start >= 0 else ""
@@ -158,7 +178,7 @@ def _keys(destinations: Sequence[str]) -> dict[str, set[str]]:
 
 def _leaves(config: Mapping[str, Any], keys: Mapping[str, set[str]]) -> dict[str, Any]:
     """Return the values of a config by the flag that sets each."""
-    leaves = {}
+    leaves: dict[str, Any] = {}
     for key, value in config.items():
         if key in keys and isinstance(value, dict):
             leaves |= {f"{key}.{below}": item for below, item in value.items()}

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -21,12 +22,14 @@ class Invocation:
 
     Args:
         script: file of the script.
+        argv: its arguments, as given.
         config: resolved settings.
         label: of the config file, e.g. "quick"; empty where there is none.
         begun: folder that this call has made, None while there is none.
     """
 
     script: Path
+    argv: Sequence[str]
     config: dict[str, Any]
     label: str
     begun: Path | None = None
@@ -82,7 +85,7 @@ def begin_run(
                 f"{folder} cannot be resumed with other settings:\n  " + "\n  ".join(changed) + "\nLeave the settings "
                 "out (--resume reads them from the run), or begin a new run under another --name."
             )
-    write_config(folder, invocation.config, invocation.script)
+    write_config(folder, invocation.config, invocation.script, invocation.argv)
     return folder
 
 

@@ -34,7 +34,8 @@ def run_script(main: Callable[..., Any], default_config: Path | None = None, arg
     invocation = None
     try:
         parser = ScriptParser(main)
-        files, flags = _take_configs(list(sys.argv[1:] if argv is None else argv))
+        argv = sys.argv[1:] if argv is None else argv
+        files, flags = _take_configs(argv)
         if "--help" in flags or "-h" in flags:
             file = _config_files(files, default_config)
             print(parser.help(parser.read(file[-1]) if file else {}))
@@ -47,8 +48,8 @@ def run_script(main: Callable[..., Any], default_config: Path | None = None, arg
         else:
             paths = _config_files(files, default_config)
             label = paths[-1].stem if paths else ""
-        settings = parser.parse([parser.read(path) for path in paths], flags)
-        invocation = Invocation(script, parser.plain(settings), label)
+        settings = parser.parse({str(path): parser.read(path) for path in paths}, flags)
+        invocation = Invocation(script, argv, parser.plain(settings), label)
         token = ACTIVE.set(invocation)
         try:
             main(**parser.build(settings))

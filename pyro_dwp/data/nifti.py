@@ -56,13 +56,13 @@ def read_scan(name: str, images: Sequence[Path], label: Path | None = None, moda
             has voxels that are not finite, or is constant; if a label is not a whole number ≥ 0; if shapes differ, or
             affines place a corner of the grid more than 5 % of a voxel apart.
     """
-    first, affine = _read(Path(images[0]), modalities)
+    first, affine = read_array(Path(images[0]), modalities)
     channels = [_check_image(first, Path(images[0]))]
     for path in map(Path, images[1:]):
-        array, other = _read(path, modalities)
+        array, other = read_array(path, modalities)
         _check_same_grid(Path(images[0]), first.shape[1:], affine, path, array.shape[1:], other)
         channels.append(_check_image(array, path))
-    truth = None if label is None else _read_label(Path(label), Path(images[0]), first.shape[1:], affine)
+    truth = None if label is None else read_label(Path(label), Path(images[0]), first.shape[1:], affine)
     return Scan(name, torch.from_numpy(np.concatenate(channels)), truth, affine)
 
 
@@ -106,7 +106,7 @@ def write_volume(path: Path, array: npt.ArrayLike | Tensor, affine: Affine, dtyp
     return path
 
 
-def _read(path: Path, modalities: int) -> tuple[npt.NDArray[np.float32], Affine]:
+def read_array(path: Path, modalities: int) -> tuple[npt.NDArray[np.float32], Affine]:
     """Return one file's voxels as (modalities, D, H, W), and its affine."""
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "does not exist"
@@ -160,8 +160,8 @@ def _check_image(array: npt.NDArray[np.float32], path: Path) -> npt.NDArray[np.f
     return array
 
 
-def _read_label(path: Path, image: Path, shape: tuple[int, ...], affine: Affine) -> Tensor:
-    array, other = _read(path, modalities=1)
+def read_label(path: Path, image: Path, shape: tuple[int, ...], affine: Affine) -> Tensor:
+    array, other = read_array(path, modalities=1)
     _check_same_grid(image, shape, affine, path, array.shape[1:], other)
     whole = array[0].astype(np.int64) if np.isfinite(array).all() else None
     if whole is None or whole.min() < 0 or not np.array_equal(whole, array[0]):

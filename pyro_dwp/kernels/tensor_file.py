@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from pyro_dwp.errors import CheckpointError, DataError
@@ -33,7 +33,7 @@ def write_tensor_file(path: Path | str, kind: str, tensors: Mapping[str, Tensor]
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
     try:
-        save_file(plain, partial, metadata={"kind": kind, "header": json.dumps(header)})
+        partial.write_bytes(save(plain, metadata={"kind": kind, "header": json.dumps(header)}))
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

@@ -93,8 +93,8 @@ def read_pair(case: str, prediction: Path, truth: Path, preprocess: Preprocess) 
     Raises:
         DataError: if a file cannot be read or holds other than labels, or shapes or affines differ.
     """
-    array, affine = nifti._read(truth, modalities=1)
-    predicted = nifti._read_label(prediction, truth, array.shape[1:], affine)
-    stored = nifti._read_label(truth, truth, array.shape[1:], affine)
+    array, affine = nifti.read_array(truth, modalities=1)
+    predicted = nifti.read_label(prediction, truth, array.shape[1:], affine)
+    stored = nifti.read_label(truth, truth, array.shape[1:], affine)
     mapped = preprocess.mapped_label(Scan(case, stored[None], stored, affine))
     return predicted, stored if mapped is None else mapped

@@ -16,7 +16,7 @@ Row = Mapping[str, float]
 
 NAMED = {"train/loss": ("training", "#1b6ca8"), "validation/loss": ("validation", "#d1495b")}
 COLOURS = ("#2a9d8f", "#e9a23b", "#7b5ea7", "#6c757d", "#8d5a3b", "#c2185b")
-RATES = ("Learning rate", "rate/")
+RATE = "rate/"
 ACROSS = 3  # panels beside each other
 MARKED = 15  # shorter curves have a dot for each epoch
 WIDE = 100.0  # magnitudes that span more than this factor are drawn on a logarithmic axis
@@ -37,22 +37,14 @@ def learning_curves(history: Sequence[Row], title: str = "Learning curves", unit
         unit: of the training loss and its parts, for instance "nats".
 
     Raises:
-        ConfigError: if the history is empty.
+        ConfigError: if the history has nothing to draw.
     """
-    if not history:
-        raise ConfigError("Learning curves need at least one epoch, but the history is empty. Train first.")
-    names = list(dict.fromkeys(name for row in history for name, value in row.items() if value != 0))
-    nats = f" ({unit})" if unit else ""
-    losses: list[str] = [name for name in NAMED if name in names]
-    if len(losses) == 2 and not _comparable(history, losses):
-        panels = {f"Training loss{nats}": losses[:1], "Validation loss": losses[1:]}
-    else:
-        panels = {f"Loss{nats}": losses}
-    weights = [name for name in names if name.startswith("train/") and name.endswith("_weight")]
-    for label, room in ((f"Parts of the loss{nats}", "train/"), ("Validation scores", "validation/"), RATES):
-        panels[label] = [n for n in names if n.startswith(room) and n not in losses + weights]
-    panels["Weights in the loss"] = [name for name in weights if len({row.get(name) for row in history}) > 1]
-    panels = {label: members for label, members in panels.items() if members}
+    panels = _panels(history, f" ({unit})" if unit else "")
+    if not panels:
+        raise ConfigError(
+            "Learning curves need at least one epoch with a loss, a score or a rate, but the history has "
+            f"{len(history)} epoch(s) without any. Train first."
+        )
     columns = min(len(panels), ACROSS)
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(4.2 * columns, 3.1 * rows + 0.4), layout="constrained")
@@ -66,6 +58,23 @@ def learning_curves(history: Sequence[Row], title: str = "Learning curves", unit
     return figure
 
 
+def _panels(history: Sequence[Row], unit: str) -> dict[str, list[str]]:
+    """Return title → columns of each panel that has any."""
+    names = dict.fromkeys(name for row in history for name in row)
+    losses: list[str] = [name for name in NAMED if name in names]
+    if len(losses) == 2 and not _comparable(history, losses):
+        panels = {f"Training loss{unit}": losses[:1], "Validation loss": losses[1:]}
+    else:
+        panels = {f"Loss{unit}": losses}
+    parts = [name for name in names if name.startswith("train/") and name not in losses]
+    weights = [name for name in parts if name.endswith("_weight")]
+    panels[f"Parts of the loss{unit}"] = [n for n in parts if n not in weights and any(row.get(n) for row in history)]
+    panels["Validation scores"] = [n for n in names if n.startswith("validation/") and n not in losses]
+    panels["Learning rate"] = [name for name in names if name.startswith(RATE)]
+    panels["Weights in the loss"] = [name for name in weights if len({row.get(name) for row in history}) > 1]
+    return {title: columns for title, columns in panels.items() if columns}
+
+
 def _curves(axes: Axes, history: Sequence[Row], columns: Sequence[str]) -> None:
     values: list[float] = []
     for number, column in enumerate(columns):
@@ -75,7 +84,7 @@ def _curves(axes: Axes, history: Sequence[Row], columns: Sequence[str]) -> None:
         axes.plot(epochs, curve, color=colour, label=label, linewidth=1.6, marker=marker, markersize=3)
         values.extend(curve)
     magnitudes = [abs(value) for value in values if value != 0]
-    if magnitudes and (columns[0].startswith(RATES[1]) or max(magnitudes) > WIDE * min(magnitudes)):
+    if magnitudes and (columns[0].startswith(RATE) or max(magnitudes) > WIDE * min(magnitudes)):
         axes.set_yscale("log" if min(values) > 0 else "symlog")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25)

@@ -46,7 +46,7 @@ class KernelTask:
         module = _as_module(vae)
         self.modules: dict[str, nn.Module] = {"vae": module}
         adam = JointAdam({"vae": [module]}, rates={"vae": learning_rate})
-        self.optimiser = adam.optimiser
+        self.optimiser: torch.optim.Optimizer = adam.optimiser
         self.svi = SVI(vae.model, vae.guide, adam, loss=TraceMeanField_ELBO())
 
     def step(self, indices: Tensor) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a training: scalars of every epoch, and slices with truth and prediction drawn over them."""
+"""What TensorBoard shows of a training: scalars of every epoch, and slices with truth and prediction over them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,7 +30,8 @@ class Logbook:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.first, self._writer = Path(folder), 0, None
+        self.folder, self.first = Path(folder), 0
+        self._writer: SummaryWriter | None = None
 
     def __enter__(self) -> "Logbook":
         return self

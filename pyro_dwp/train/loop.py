@@ -7,6 +7,7 @@ random numbers as they were at the end of an epoch.
 """
 
 import math
+import statistics
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -76,7 +77,8 @@ class History:
 
     Attributes:
         rows: one dict per epoch: "epoch" (from 1), "train/…" (means over the items), "validation/…" (where it was
-            validated), "rate/…" (per group, during the epoch), "seconds" (wall time of the epoch).
+            validated), "rate/…" (per group, during the epoch), "seconds" (wall time of the epoch) and
+            "seconds_per_step" (without validation).
         stopped: why it ended: "epochs", "rate", "time", or "" while it runs.
     """
 
@@ -87,6 +89,11 @@ class History:
     def seconds(self) -> float:
         """Wall time of all epochs, in seconds, interruptions left out."""
         return sum(row["seconds"] for row in self.rows)
+
+    @property
+    def seconds_per_step(self) -> float:
+        """Median over the epochs of the wall time of an optimisation step, in seconds, validation left out."""
+        return statistics.median(self.column("seconds_per_step"))
 
     def column(self, name: str) -> list[float]:
         """Return one quantity over the epochs that have it, e.g. "validation/dice"."""
@@ -216,6 +223,7 @@ def _epoch(task: Task, schedule: Schedule, number: int, seed: int, plateau: Redu
         for name, value in values.items():
             sums[name] += value * len(indices)
         display.step(values)
+    per_step = (time.monotonic() - start) / schedule.batches(task.size)
     training = {name: total / task.size for name, total in sums.items()}
     validation = {}
     if number % schedule.validate_every == 0:
@@ -224,4 +232,4 @@ def _epoch(task: Task, schedule: Schedule, number: int, seed: int, plateau: Redu
     display.epoch(number, training, validation)
     columns = {"train": training, "validation": validation, "rate": rates}
     named = {f"{column}/{name}": value for column, values in columns.items() for name, value in values.items()}
-    return {"epoch": number, **named, "seconds": time.monotonic() - start}
+    return {"epoch": number, **named, "seconds": time.monotonic() - start, "seconds_per_step": per_step}

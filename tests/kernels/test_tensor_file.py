@@ -1,9 +1,11 @@
+import os
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from pyro_dwp.errors import CheckpointError, DataError
-from pyro_dwp.kernels import tensor_file
 from pyro_dwp.kernels.tensor_file import read_tensor_file, write_tensor_file
 
 
@@ -22,11 +24,12 @@ def test_a_failed_write_leaves_the_former_file_and_no_other(tmp_path, monkeypatc
     path = tmp_path / "a.safetensors"
     write_tensor_file(path, "thing", {"x": torch.ones(1)}, {})
 
-    def full_disk(tensors, target, metadata):
-        target.write_bytes(b"half")
+    def full_disk(target, content):
+        with target.open("wb") as file:
+            file.write(content[:9])
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(tensor_file, "save_file", full_disk)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
     with pytest.raises(OSError, match="No space"):
         write_tensor_file(path, "thing", {"x": torch.zeros(1)}, {})
     assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
@@ -49,3 +52,10 @@ def test_a_foreign_safetensors_file_is_refused(tmp_path):
 def test_a_folder_is_no_file(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         read_tensor_file(tmp_path, "pear", DataError, "")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_whoever_may_read_other_new_files_may_read_this_one(tmp_path):
+    (tmp_path / "plain").touch()
+    write_tensor_file(tmp_path / "a.safetensors", "thing", {"x": torch.ones(1)}, {})
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode

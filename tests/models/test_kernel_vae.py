@@ -7,7 +7,7 @@ from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from torch import nn
 from torch.distributions import MultivariateNormal
 
-from models.kernel_vae import KernelVAE, importance_bound, importance_bounds
+from models.kernel_vae import KernelVAE, importance_bound, importance_bounds, sample_kernels
 from pyro_dwp.nn.kernel_coders import KernelCoders, build_coders
 
 ENTRIES, LATENT, SIGMA = 9, 2, 0.3
@@ -89,6 +89,17 @@ def test_the_mean_bound_comes_with_its_standard_error():
     found = importance_bound(vae, kernels, 2)
     assert found.error == pytest.approx(float(marginal.log_prob(kernels).std()) / 20, rel=1e-6)
     assert abs(found.mean + float(marginal.entropy())) < 4 * found.error
+
+
+def test_sampled_kernels_have_the_marginals_mean_and_covariance():
+    coders = build_coders("dense", (3, 3), LATENT, kernel_scale=0.1, hidden=8)
+    kernels = sample_kernels(coders, 40_000)
+    with torch.no_grad():
+        mean, log_scale = coders.decoder(torch.randn(40_000, LATENT))
+    covariance = mean.T.cov() + (2 * log_scale).exp().mean(0).diag()
+    error = 0.1**2 * 6 / math.sqrt(40_000)
+    torch.testing.assert_close(kernels.T.cov(), covariance, rtol=0, atol=error)
+    torch.testing.assert_close(kernels.mean(0), mean.mean(0), rtol=0, atol=0.1 * 6 / math.sqrt(40_000))
 
 
 def test_svi_captures_the_parameters_of_both_coders():

@@ -71,6 +71,12 @@ def test_the_scale_follows_the_range(values: list[float], scale: str) -> None:
     assert learning_curves(history(train__loss=values)).axes[0].get_yscale() == scale
 
 
-def test_a_history_without_epochs_is_refused() -> None:
-    with pytest.raises(ConfigError, match="history is empty"):
-        learning_curves([])
+def test_a_score_that_stays_zero_is_drawn() -> None:
+    drawn = panels(learning_curves(history(train__loss=[1, 2], validation__dice=[0.0, 0.0])))
+    assert drawn["Validation scores"] == {"dice": [0.0, 0.0]}
+
+
+@pytest.mark.parametrize("rows", [[], [{"epoch": 1, "seconds": 2.0}]])
+def test_a_history_without_anything_to_draw_is_refused(rows: list[dict[str, float]]) -> None:
+    with pytest.raises(ConfigError, match=f"{len(rows)} epoch"):
+        learning_curves(rows)

@@ -41,7 +41,7 @@ def test_the_table_is_printed_and_written(folders: list[str | Path], labels: Ten
     stored = json.loads((tmp_path / "scores" / "scores.json").read_text())
     assert stored["cases"] == expected
     assert stored["count"] == 2
-    rows = list(csv.DictReader((tmp_path / "scores" / "scores.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "scores" / "scores.csv").read_text().splitlines()))
     assert [row["case"] for row in rows] == ["a", "b", "mean", "std"]
     assert float(rows[2]["dice"]) == pytest.approx((expected["a"]["dice"] + expected["b"]["dice"]) / 2)
     assert f"{expected['a']['iou']:.4f}" in done.stdout

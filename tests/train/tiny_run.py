@@ -1,0 +1,91 @@
+"""A training of a second. The tests that kill it run it as a script: tiny_run.py FOLDER RESUME KILL_STEP KILL_WRITE."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.infer import SVI, Trace_ELBO
+from pyro.nn import PyroModule, pyro_method
+from torch import Tensor, nn
+
+from pyro_dwp.train import History, JointAdam, Schedule, configure_pyro, fit
+
+SCHEDULE = Schedule(epochs=12, batch_size=3, patience=1, threshold=0.05, stop_rate=1e-9, checkpoint_every=2)
+
+
+class Regression(PyroModule):
+    """Linear regression with dropout: model, and mean-field guide over its weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(3))
+        self.log_scale = nn.Parameter(torch.full((3,), -2.0))
+        self.noise = nn.Parameter(torch.zeros(()))
+
+    @pyro_method
+    def model(self, x: Tensor, y: Tensor) -> None:
+        w = pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        with pyro.plate("items", len(x)):
+            pyro.sample("y", dist.Normal(nn.functional.dropout(x, 0.2) @ w, self.noise.exp()), obs=y)
+
+    @pyro_method
+    def guide(self, x: Tensor, y: Tensor) -> None:
+        pyro.sample("w", dist.Normal(self.mean, self.log_scale.exp()).to_event(1))
+
+
+class TinyTask:
+    """A `Task` with random numbers in steps and validation, and two groups of parameters."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(3)
+        self.x = torch.randn(8, 3)
+        self.y = self.x @ torch.tensor([1.0, -2.0, 0.5])
+        self.size = 8
+        self.program, self.network = Regression(), nn.Linear(3, 1)
+        adam = JointAdam({"theta": [self.program], "psi": [self.network]}, {"theta": 1e-2, "psi": 1e-3}, clip_norm=5.0)
+        self.optimiser = adam.optimiser
+        self.modules: dict[str, nn.Module] = {"program": self.program, "network": self.network}
+        self.svi = SVI(self.program.model, self.program.guide, adam, Trace_ELBO())
+
+    def step(self, indices: Tensor) -> dict[str, float]:
+        x, y = self.x[indices], self.y[indices]
+        fitted = (self.network(x).squeeze(1) - y).square().mean()
+        fitted.backward()
+        return {"loss": self.svi.step(x, y), "fitted": fitted.item()}
+
+    def validate(self) -> dict[str, float]:
+        with torch.no_grad():
+            noisy = self.network(self.x + 0.1 * torch.randn_like(self.x)).squeeze(1)
+        return {"loss": (noisy - self.y).square().mean().item(), "dice": 0.5}
+
+
+def run(folder: Path, resume: bool, task: TinyTask | None = None, schedule: Schedule = SCHEDULE) -> History:
+    return fit(task or TinyTask(), schedule, folder, seed=5, resume=resume, progress=False)
+
+
+def kill_at(count: int, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a function so that its call of this number, from 1, kills the process before anything else happens."""
+    calls = iter(range(1, sys.maxsize))
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*args, **kwargs)
+
+    return wrapped
+
+
+if __name__ == "__main__":
+    configure_pyro()
+    torch.set_num_threads(1)
+    folder, resume, step, write = sys.argv[1:]
+    task = TinyTask()
+    task.step = kill_at(int(step), task.step)  # type: ignore[method-assign]
+    os.replace = kill_at(int(write), os.replace)
+    run(Path(folder), resume == "resume", task)
