@@ -46,6 +46,7 @@ def main(
     validation: int = 5,
     test: int = 10,
     split_seed: int = 0,
+    test_seed: int = 0,
     start: Start = "prior",
     source: Path | None = None,
     initial_scale: float = 1.0,
@@ -76,7 +77,8 @@ def main(
         train: number of scans to learn from.
         validation: number of scans that steer the learning rate.
         test: number of scans to score, once, at the end.
-        split_seed: of the split; the same seed and test give the same test scans whatever the other numbers.
+        split_seed: of the choice of training and validation scans among those that are no test scans.
+        test_seed: of the choice of the test scans.
         start: weights that the guide starts from: "prior" (a draw of it), "source" (a trained network) or "random" (He).
         source: a network saved by run/train_source.py, which also gives the point parameters; needed by start=source.
         initial_scale: factor on He's initialisation of the network, for point parameters and start=random.
@@ -99,7 +101,7 @@ def main(
     if threads:
         torch.set_num_threads(threads)
     folder = begin_run("svi_target", name, resume, overwrite)
-    split = split_cases(data.names(), train, validation, test, split_seed)
+    split = split_cases(data.names(), train, validation, test, split_seed, test_seed)
     write_json(folder / "split.json", split.to_dict())
 
     # The program: network, prior and likelihood make the model; the guide approximates its posterior.

@@ -104,8 +104,17 @@ def resolve(name: str, base: type, where: str) -> str:
     file, colon, found = name.rpartition(":")
     if colon and file.endswith(".py"):
         return _from_file(Path(file).expanduser(), found, where)
-    if "." in name or name in ("null", "None", "") or name in {known.__name__ for known in _family(base)}:
+    if name in ("null", "None", "") or (base is object and "." not in name):
         return name
+    if "." in name:
+        try:
+            _load(name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ConfigError(f"{where}: {name} cannot be imported ({error}). {suggest(name, short)}") from error
+        return name
+    known = {member.__name__: f"{member.__module__}.{member.__qualname__}" for member in _family(base)}
+    if name in known:
+        return known[name]
     raise ConfigError(
         f"{where}: there is no {base.__name__} called {name!r}. {suggest(name, short)} "
         "A class of your own is given as package.module.Class or as file.py:Class."

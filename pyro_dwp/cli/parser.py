@@ -5,7 +5,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -109,13 +109,32 @@ class ScriptParser:
         Raises:
             ConfigError: if a flag is unknown or a value has the wrong type.
         """
-        inline = [f"--config={json.dumps(config)}" for config in configs.values() if config]
+        inline = [f"--config={json.dumps(config)}" for config in self._one_class(configs.values(), flags) if config]
         try:
             settings = self.parser.parse_args([*inline, *flags])
         except argparse.ArgumentError as error:
             raise ConfigError(self._explain(str(error), list(configs), flags)) from error
         settings.pop("config", None)
         return settings
+
+    def _one_class(self, configs: Iterable[Mapping[str, Any]], flags: Sequence[str]) -> list[dict[str, Any]]:
+        """Leave out the classes that a later config or flag replaces, so that none inherits another one's arguments."""
+        kept = [dict(config) for config in configs]
+        defaults = self.parser.get_defaults(skip_validation=True)
+        for key in self.bases:
+            given = [_class_path(config.get(key)) for config in kept]
+            for flag in flags:
+                for prefix in (f"--{key}=", f"--{key}.class_path="):
+                    given += [_class_path(flag.removeprefix(prefix))] if flag.startswith(prefix) else []
+            final = next((path for path in reversed(given) if path), None)
+            if final is None:
+                continue
+            for config in kept:
+                if key in config and not _same_class(_class_path(config[key]), final):
+                    del config[key]
+            if not _same_class(_class_path(defaults.get(key)), final):
+                self.parser.set_defaults({key: {"class_path": final}})
+        return kept
 
     def _explain(self, message: str, sources: Sequence[str], flags: Sequence[str]) -> str:
         """Turn the parser's message into one that says what would have worked."""
@@ -164,6 +183,17 @@ class ScriptParser:
         text = parser.format_help()
         start = text.find(f"  --{key}.")
         return f"--{key} {name}\n{text[start:]}" if start >= 0 else ""
+
+
+def _class_path(value: Any) -> str | None:
+    """Return the class that a setting names: a dotted path, a mapping with `class_path`, or the JSON of one."""
+    if isinstance(value, str):
+        return _class_path(json.loads(value)) if value.startswith("{") else value
+    return value.get("class_path") if isinstance(value, Mapping | Namespace) else None
+
+
+def _same_class(path: str | None, other: str) -> bool:
+    return path in (None, other) or (load_class(str(path)) or path) is load_class(other)
 
 
 def _keys(destinations: Sequence[str]) -> dict[str, set[str]]:

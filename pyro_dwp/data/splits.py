@@ -47,11 +47,14 @@ class Split:
         return cls(*(tuple(stored[part]) for part in parts))
 
 
-def split_cases(names: Sequence[str], train: int, validation: int, test: int, seed: int) -> Split:
+def split_cases(
+    names: Sequence[str], train: int, validation: int, test: int, seed: int, test_seed: int | None = None
+) -> Split:
     """Draw a split at random.
 
     The shuffled names are dealt to test, validation and train, in this order. So, for one seed, the test set depends
-    on `test` alone, and a smaller training set is the beginning of a larger one.
+    on `test` alone, and a smaller training set is the beginning of a larger one. With a `test_seed`, the test set is
+    the same for every `seed`, so that whoever tunes on the validation cases of any split has seen no test case.
 
     Args:
         names: of all cases; their order does not matter.
@@ -59,6 +62,7 @@ def split_cases(names: Sequence[str], train: int, validation: int, test: int, se
         validation: number of cases that steer the learning rate.
         test: number of cases to look at once, at the end.
         seed: of the shuffle.
+        test_seed: of the choice of the test cases; None takes `seed`.
 
     Raises:
         DataError: if a number is negative, there is none to train on, or there are too few cases.
@@ -78,11 +82,16 @@ def split_cases(names: Sequence[str], train: int, validation: int, test: int, se
             f"{train} cases to train, {validation} to validate and {test} to test are {train + validation + test}, but "
             f"there are {len(names)}. Ask for fewer, or add cases."
         )
-    generator = torch.Generator().manual_seed(seed)
-    ordered = sorted(names)
-    shuffled = [ordered[index] for index in torch.randperm(len(ordered), generator=generator).tolist()]
-    rest = shuffled[test + validation :]
-    return Split(tuple(rest[:train]), tuple(shuffled[test : test + validation]), tuple(shuffled[:test]))
+    dealt = _shuffled(names, seed if test_seed is None else test_seed)
+    tested, others = dealt[:test], dealt[test:]
+    if test_seed is not None:
+        others = _shuffled(others, seed)
+    return Split(tuple(others[validation:][:train]), tuple(others[:validation]), tuple(tested))
+
+
+def _shuffled(names: Sequence[str], seed: int) -> list[str]:
+    ordered, generator = sorted(names), torch.Generator().manual_seed(seed)
+    return [ordered[index] for index in torch.randperm(len(ordered), generator=generator).tolist()]
 
 
 def bootstrap(names: Sequence[str], seed: int) -> list[str]:

@@ -227,8 +227,9 @@ def _fill_optimiser(optimiser: Optimizer, stored: list[dict[str, Any]], tensors:
 
 
 def _like(parameter: Tensor, value: Tensor) -> Tensor:
-    """Copy a stored tensor into the parameter's memory layout, on which later arithmetic may depend."""
-    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value.clone()
+    """Copy a tensor into the parameter's memory layout; what has no layout, such as `step`, torch itself moves."""
+    same = value.dim() > 0 and value.shape == parameter.shape
+    return torch.empty_like(parameter).copy_(value) if same else value.clone()
 
 
 def _random_state() -> dict[str, Tensor]:

@@ -55,7 +55,7 @@ class KernelTask:
 
     def validate(self) -> dict[str, float]:
         """Return minus the ELBO over the validation kernels, in nats per kernel."""
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[self.validation.device] if self.validation.is_cuda else []):
             torch.manual_seed(self.validation_seed)
             parts = [self.svi.evaluate_loss(part, len(part)) for part in self.validation.split(self.batch)]
         return {"loss": sum(parts) / len(self.validation)}

@@ -1,10 +1,11 @@
 """What a person sees of a training: a bar in a terminal, a line now and then in a log file."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 LINE_EVERY = 10.0
 
@@ -19,11 +20,22 @@ def describe(values: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {value:.4g}" for name, value in values.items())
 
 
+class Bar(Progress):
+    """A progress bar with lines of numbers below it, which wrap where the terminal is narrow."""
+
+    lines: tuple[str, ...] = ()
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Yield the bar, then the lines."""
+        yield from super().get_renderables()
+        yield from map(Text, self.lines)
+
+
 class Display:
     """Show the progress of a training on standard output.
 
-    In a terminal: epoch, bar, loss with its parts, validation values and the longest time left. Elsewhere: a plain
-    line per epoch, but at most one in ten seconds, and always the first and the last.
+    In a terminal: epoch, bar, longest time left, and below them loss with its parts and the last validation. Elsewhere:
+    a plain line per epoch, but at most one in ten seconds, and always the first and the last.
 
     Args:
         epochs: longest training, in epochs.
@@ -33,27 +45,26 @@ class Display:
     """
 
     def __init__(self, epochs: int, batches: int, done: int = 0, show: bool = True) -> None:
-        self.epochs, self.batches, self.show = epochs, batches, show
-        self.console = Console()
-        self.live = show and self.console.is_terminal
-        self.bar = Progress(
-            TextColumn("epoch"),
-            TextColumn("{task.fields[epoch]}"),
+        self.epochs, self.done, self.show = epochs, done, show
+        console = Console()
+        self.live = show and console.is_terminal
+        self.bar = Bar(
+            TextColumn("epoch {task.fields[epoch]} of {task.fields[epochs]}"),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
-            TextColumn("steps  at most"),
+            TextColumn("steps, at most"),
             TimeRemainingColumn(),
-            TextColumn("left  {task.fields[values]}"),
-            console=self.console,
+            TextColumn("left"),
+            console=console,
             disable=not self.live,
         )
         self.task = self.bar.add_task(
-            "training", total=epochs * batches, completed=done * batches, epoch=done + 1, values=""
+            "training", total=epochs * batches, completed=done * batches, epoch=done + 1, epochs=epochs
         )
         self.training: dict[str, float] = {}
         self.validation: dict[str, float] = {}
-        self.first, self.start, self.last_line = done + 1, time.monotonic(), float("-inf")
-        self.done = done
+        self.line = ""
+        self.start, self.last_line = time.monotonic(), float("-inf")
 
     def __enter__(self) -> "Display":
         self.bar.start()
@@ -61,22 +72,34 @@ class Display:
 
     def __exit__(self, *error: object) -> None:
         self.bar.stop()
+        self._print()
 
     def step(self, values: Mapping[str, float]) -> None:
         """Show one optimisation step: its loss and parts."""
         self.training = dict(values)
-        self.bar.update(self.task, advance=1, values=self._text())
+        self._refresh()
+        self.bar.advance(self.task)
 
     def epoch(self, number: int, training: Mapping[str, float], validation: Mapping[str, float]) -> None:
         """Show a finished epoch: means of the training values, and the validation's, if there was one."""
-        self.training = dict(training)
-        self.validation = {f"validation {name}": value for name, value in validation.items()} or self.validation
-        self.bar.update(self.task, epoch=min(number + 1, self.epochs), values=self._text())
+        self.training, self.validation = dict(training), dict(validation) or self.validation
+        self._refresh()
+        self.bar.update(self.task, epoch=min(number + 1, self.epochs))
         now = time.monotonic()
-        if self.show and not self.live and (now - self.last_line >= LINE_EVERY or number == self.epochs):
+        left = (now - self.start) / (number - self.done) * (self.epochs - number)
+        self.line = "  ".join([f"epoch {number}/{self.epochs}", *self._lines(), f"at most {left:.0f} s left"])
+        if now - self.last_line >= LINE_EVERY:
             self.last_line = now
-            left = (now - self.start) / (number - self.done) * (self.epochs - number)
-            print(f"epoch {number}/{self.epochs}  {self._text()}  at most {left:.0f} s left", flush=True)
+            self._print()
 
-    def _text(self) -> str:
-        return describe(self.training | self.validation)
+    def _print(self) -> None:
+        if self.line and self.show and not self.live:
+            print(self.line, flush=True)
+        self.line = ""
+
+    def _refresh(self) -> None:
+        self.bar.lines = self._lines()
+
+    def _lines(self) -> tuple[str, ...]:
+        validation = (f"validation: {describe(self.validation)}",) if self.validation else ()
+        return (f"training: {describe(self.training)}", *validation)

@@ -68,3 +68,10 @@ def test_a_bootstrap_repeats_cases_and_follows_its_seed() -> None:
     assert len(drawn) == len(NAMES)
     assert set(drawn) < set(NAMES)
     assert drawn == bootstrap(NAMES, seed=0) != bootstrap(NAMES, seed=1)
+
+
+def test_with_a_test_seed_every_split_has_the_same_test_cases_and_other_training_cases() -> None:
+    names = [f"case_{number}" for number in range(30)]
+    splits = [split_cases(names, train=5, validation=5, test=15, seed=seed, test_seed=7) for seed in range(3)]
+    assert len({split.test for split in splits}) == 1
+    assert len({split.train for split in splits}) == 3

@@ -136,9 +136,10 @@ def test_a_write_that_was_cut_short_leaves_the_former_state_and_does_not_hinder_
     def killed(*paths: object) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(os, "replace", killed)
-        save(tmp_path, {"network": network}, adam, {"epoch": 2})
+        with pytest.raises(KeyboardInterrupt):
+            save(tmp_path, {"network": network}, adam, {"epoch": 2})
     leftover = (tmp_path / FILE).with_name(FILE.name + ".tmp")
     leftover.write_bytes(leftover.read_bytes()[:100])
     assert load(tmp_path, {"network": network}, adam) == {"epoch": 1}

@@ -2,7 +2,7 @@
 
 import importlib.util
 import json
-import random
+import os
 import signal
 import subprocess
 import sys
@@ -39,21 +39,14 @@ def assert_same_end(folder: Path, other: Path) -> None:
     assert state == expected
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_run_killed_again_and_again_ends_bit_identical_to_one_that_was_not(tmp_path: Path, seed: int) -> None:
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the killed runs are forked, which this system cannot")
+def test_a_run_killed_again_and_again_ends_bit_identical_to_one_that_was_not(tmp_path: Path) -> None:
+    command = [sys.executable, str(SCRIPT), str(tmp_path / "killed"), "0", "8"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    statuses = [int(status) for status in done.stdout.split()]
+    assert statuses.count(-signal.SIGKILL) >= 4, done.stderr
+    assert statuses[-1] == 0, done.stderr
     tiny.run(tmp_path / "whole", resume=False)
-    draw = random.Random(seed)
-    never = 10**6
-    kills = [
-        (draw.randint(2, 3 * STEPS_PER_EPOCH), never),
-        (never, draw.randint(1, 3)),  # in the middle of writing a checkpoint
-        (draw.randint(1, 3 * STEPS_PER_EPOCH), never),
-        (never, never),
-    ]
-    for index, (step, write) in enumerate(kills):
-        arguments = [tmp_path / "killed", "resume" if index else "begin", step, write]
-        done = subprocess.run([sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True)
-        assert done.returncode == (0 if index == len(kills) - 1 else -signal.SIGKILL), done.stderr
     assert_same_end(tmp_path / "killed", tmp_path / "whole")
 
 
@@ -97,7 +90,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_resume(tmp_path: Path) -> No
         return step(indices)
 
     task.step = interrupted
-    with pytest.raises(Interrupted, match="in epoch 6.*after 4 epoch.*--resume"):
+    with pytest.raises(Interrupted, match=r"in epoch 6.*after 4 epoch.*--resume"):
         tiny.run(tmp_path / "stopped", resume=False, task=task)
     tiny.run(tmp_path / "stopped", resume=True)
     tiny.run(tmp_path / "whole", resume=False)
@@ -206,5 +199,5 @@ def test_progress_prints_first_and_last_epoch_where_there_is_no_terminal(
     fit(tiny.TinyTask(), tiny.SCHEDULE, tmp_path, 5, False, writer=Logbook(tmp_path))
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in lines] == ["epoch 1/12", "epoch 12/12"]
-    assert "validation dice 0.5" in lines[-1]
-    assert "s left" in lines[-1]
+    assert "training: loss" in lines[-1]
+    assert "dice 0.5  at most 0 s left" in lines[-1]

@@ -1,6 +1,7 @@
-"""A training of a second. The tests that kill it run it as a script: tiny_run.py FOLDER RESUME KILL_STEP KILL_WRITE."""
+"""A training of a second; as a script, `tiny_run.py FOLDER SEED KILLS`, one that is killed and resumed repeatedly."""
 
 import os
+import random
 import signal
 import sys
 from collections.abc import Callable
@@ -81,11 +82,24 @@ def kill_at(count: int, function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def killed_child(folder: Path, step: int, write: int) -> int:
+    """Run in a child that is killed at a step or while it writes a checkpoint; return its exit status."""
+    child = os.fork()
+    if child == 0:
+        task = TinyTask()
+        task.step = kill_at(step, task.step)  # type: ignore[method-assign]
+        os.replace = kill_at(write, os.replace)
+        run(folder, resume=True, task=task)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 if __name__ == "__main__":
     configure_pyro()
     torch.set_num_threads(1)
-    folder, resume, step, write = sys.argv[1:]
-    task = TinyTask()
-    task.step = kill_at(int(step), task.step)  # type: ignore[method-assign]
-    os.replace = kill_at(int(write), os.replace)
-    run(Path(folder), resume == "resume", task)
+    folder, seed, kills = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    draw, never = random.Random(seed), 10**6
+    for _ in range(kills):
+        step, write = (draw.randint(1, 12), never) if draw.random() < 0.7 else (never, draw.randint(1, 3))
+        print(killed_child(folder, step, write), end=" ")
+    print(killed_child(folder, never, never))

@@ -1,0 +1,25 @@
+import pytest
+
+from guides import MeanField, Point
+from pyro_dwp.infer import weight_scales
+from pyro_dwp.nn import UNet
+from pyro_dwp.priors import Gaussian
+from pyro_dwp.sites import weight_sites
+from pyro_dwp.transfer import start_weights
+
+
+def test_scales_are_those_of_prior_and_posterior() -> None:
+    network, prior = UNet(), Gaussian(scale=0.05)
+    sites = weight_sites(network)
+    guide = MeanField(sites, start_weights("prior", sites, network, prior), relative_scale=0.2)
+    for row in weight_scales(sites, prior, guide).values():
+        assert row["prior_rms"] == pytest.approx(0.05, rel=0.05)
+        assert row["posterior_rms"] == pytest.approx(0.05 * (1 + 0.2**2) ** 0.5, rel=0.05)
+        assert row["posterior_std"] == pytest.approx(0.01, rel=0.05)
+
+
+def test_a_point_posterior_has_no_width() -> None:
+    network, prior = UNet(channels=(2, 4)), Gaussian()
+    sites = weight_sites(network)
+    guide = Point(sites, start_weights("random", sites, network, prior))
+    assert {row["posterior_std"] for row in weight_scales(sites, prior, guide).values()} == {0.0}
