@@ -13,27 +13,6 @@ from pyro_dwp.errors import ConfigError
 from pyro_dwp.sites import WeightSite
 
 
-def site_parameters(values: Mapping[str, Tensor]) -> nn.ParameterDict:
-    """Return trainable copies of tensors, one for each site.
-
-    torch forbids dots in the names of parameters, so the keys have slashes instead; read one with `key`.
-
-    Args:
-        values: site name → tensor.
-    """
-    return nn.ParameterDict({key(name): nn.Parameter(value.detach().clone()) for name, value in values.items()})
-
-
-def key(name: str) -> str:
-    """Return the parameter name of a site.
-
-    Example:
-        >>> key("up1.conv_1.weight")
-        'up1/conv_1/weight'
-    """
-    return name.replace(".", "/")
-
-
 class AbstractPyroModule(type(PyroModule), ABCMeta):  # type: ignore[misc]
     """Metaclass of a PyroModule whose abstract methods must be defined."""
 
@@ -41,8 +20,8 @@ class AbstractPyroModule(type(PyroModule), ABCMeta):  # type: ignore[misc]
 class Guide(PyroModule, metaclass=AbstractPyroModule):
     """A variational family whose sites are independent given its parameters.
 
-    A subclass creates its parameters in the constructor and returns a site's distribution. A family that couples sites
-    overrides `forward`.
+    A subclass creates its parameters in the constructor with `add_parameter` and returns a site's distribution. A family
+    that couples sites overrides `forward`.
 
     Args:
         sites: site name → site.
@@ -62,6 +41,23 @@ class Guide(PyroModule, metaclass=AbstractPyroModule):
                 )
         self.sites = dict(sites)
 
+    def add_parameter(self, kind: str, name: str, value: Tensor) -> None:
+        """Give a site a trainable parameter that starts as a copy of a tensor.
+
+        torch forbids dots in the names of parameters, so it is called kind:up1/conv_1/weight.
+
+        Args:
+            kind: what it is, such as "mean".
+            name: of the site.
+            value: of any shape.
+        """
+        self.register_parameter(_key(kind, name), nn.Parameter(value.detach().clone()))
+
+    def parameter(self, kind: str, name: str) -> Tensor:
+        """Return a parameter that `add_parameter` made; inside SVI, Pyro takes note of it."""
+        value: Tensor = getattr(self, _key(kind, name))
+        return value
+
     @abstractmethod
     def distribution(self, name: str) -> TorchDistribution:
         """Return q(w) of a site: batch shape (), event shape (O, I, K, ..., K)."""
@@ -73,3 +69,7 @@ class Guide(PyroModule, metaclass=AbstractPyroModule):
             Site name → weight.
         """
         return {name: pyro.sample(name, self.distribution(name)) for name in self.sites}
+
+
+def _key(kind: str, name: str) -> str:
+    return f"{kind}:{name.replace('.', '/')}"

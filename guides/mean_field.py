@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 
 import pyro.distributions as dist
-import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from guides.base import Guide, key, site_parameters
+from guides.base import Guide
 from pyro_dwp.errors import ConfigError
 from pyro_dwp.sites import WeightSite
 
@@ -31,15 +30,12 @@ class MeanField(Guide):
         super().__init__(sites, start)
         if relative_scale <= 0:
             raise ConfigError(f"MeanField needs a positive relative_scale, but received {relative_scale}.")
-        self.mean = site_parameters({name: start[name] for name in sites})
-        self.log_scale = site_parameters(
-            {
-                name: torch.full_like(start[name], 1.0) * (relative_scale * start[name].square().mean().sqrt()).log()
-                for name in sites
-            }
-        )
+        for name in sites:
+            scale = relative_scale * start[name].square().mean().sqrt()
+            self.add_parameter("mean", name, start[name])
+            self.add_parameter("log_scale", name, scale.log().expand(start[name].shape))
 
     def distribution(self, name: str) -> TorchDistribution:
         """Return N(m, s²) over the weights of a site."""
-        mean = self.mean[key(name)]
-        return dist.Normal(mean, self.log_scale[key(name)].exp()).to_event(mean.dim())
+        mean = self.parameter("mean", name)
+        return dist.Normal(mean, self.parameter("log_scale", name).exp()).to_event(mean.dim())

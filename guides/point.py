@@ -6,7 +6,7 @@ import pyro.distributions as dist
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from guides.base import Guide, key, site_parameters
+from guides.base import Guide
 from pyro_dwp.sites import WeightSite
 
 
@@ -20,9 +20,10 @@ class Point(Guide):
 
     def __init__(self, sites: Mapping[str, WeightSite], start: Mapping[str, Tensor]) -> None:
         super().__init__(sites, start)
-        self.value = site_parameters({name: start[name] for name in sites})
+        for name in sites:
+            self.add_parameter("value", name, start[name])
 
     def distribution(self, name: str) -> TorchDistribution:
         """Return the point mass at m."""
-        value = self.value[key(name)]
+        value = self.parameter("value", name)
         return dist.Delta(value, event_dim=value.dim())

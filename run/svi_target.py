@@ -21,6 +21,7 @@ from guides import Guide
 from models.segmentation import SegmentationModel
 from pyro_dwp.cli import begin_run, run_script, write_json
 from pyro_dwp.data import CaseSource, Preprocess, prepare, split_cases
+from pyro_dwp.errors import ConfigError
 from pyro_dwp.infer import AuxiliaryELBO, describe_scales, weight_scales
 from pyro_dwp.likelihoods import Likelihood
 from pyro_dwp.metrics import CaseTable
@@ -96,6 +97,8 @@ def main(
         device: where to compute, such as cpu or cuda.
         threads: CPU threads; None leaves torch's choice.
     """
+    if start == "source" and source is None:
+        raise ConfigError("start=source needs a trained network: name one with --source runs/NAME/networks/FILE.")
     configure_pyro(validation=False)
     torch.manual_seed(seed)
     if threads:
@@ -113,8 +116,12 @@ def main(
     posterior = guide(model.sites, start_weights(start, model.sites, target, prior))
     elbo = AuxiliaryELBO(prior.encoders(), kl_weight=kl_weight, draws=draws, kernels_per_group=kernels_per_group)
     rates = {"theta": schedule.learning_rate, "psi": psi_rate}
-    task = VariationalTask(model, posterior, elbo, learning, steering, rates, warm_up, clip_norm=clip_norm, device=device)
-    print(f"{folder}: {train} scans, the likelihood counts {train} / {schedule.batch_size} times, KL weight {kl_weight}")
+    task = VariationalTask(
+        model, posterior, elbo, learning, steering, rates, warm_up, clip_norm=clip_norm, device=device
+    )
+    print(
+        f"{folder}: {train} scans, the likelihood counts {train} / {schedule.batch_size} times, KL weight {kl_weight}"
+    )
     print("Before inference:", describe_scales(weight_scales(model.sites, prior, posterior)), sep="\n")
 
     # Inference.
@@ -149,7 +156,9 @@ def main(
         },
     )
     mean, std = table.mean(), table.std()
-    print(f"Dice {mean['dice']:.3f} (sd over {test} test scans {std['dice'] or 0:.3f}), IoU {mean['iou']:.3f}: {folder}")
+    print(
+        f"Dice {mean['dice']:.3f} (sd over {test} test scans {std['dice'] or 0:.3f}), IoU {mean['iou']:.3f}: {folder}"
+    )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,9 @@ from pyro_dwp.train.settings import configure_pyro
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--device", default="cpu", help="device that the tests of networks and inference run on (cpu, cuda)")
+    parser.addoption(
+        "--device", default="cpu", help="device that the tests of networks and inference run on (cpu, cuda)"
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -68,7 +68,12 @@ def test_guides_never_import_models(path: Path) -> None:
 
 
 def test_nothing_unpickles() -> None:
-    for path in [*FILES, *(ROOT / "models").rglob("*.py"), *(ROOT / "guides").rglob("*.py"), *(ROOT / "run").rglob("*.py")]:
+    for path in [
+        *FILES,
+        *(ROOT / "models").rglob("*.py"),
+        *(ROOT / "guides").rglob("*.py"),
+        *(ROOT / "run").rglob("*.py"),
+    ]:
         text = path.read_text()
         assert "pickle" not in imported(path), path
         assert "torch.load(" not in text, path

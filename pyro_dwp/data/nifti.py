@@ -161,6 +161,7 @@ def _check_image(array: npt.NDArray[np.float32], path: Path) -> npt.NDArray[np.f
 
 
 def read_label(path: Path, image: Path, shape: tuple[int, ...], affine: Affine) -> Tensor:
+    """Return one file's labels, int64 (D, H, W), which must lie on the grid of the image."""
     array, other = read_array(path, modalities=1)
     _check_same_grid(image, shape, affine, path, array.shape[1:], other)
     whole = array[0].astype(np.int64) if np.isfinite(array).all() else None

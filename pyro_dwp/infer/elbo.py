@@ -14,7 +14,6 @@ H(q) is exact where the guide's distribution has an entropy. With β = 1 and N/b
 evidence; β < 1 gives a tempered ("cold") posterior, which is then no longer the posterior of this model.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -47,7 +46,9 @@ class AuxiliaryEncoders(PyroModule):
 
     def __init__(self, encoders: Mapping[str, nn.Module]) -> None:
         super().__init__()
-        self.groups = nn.ModuleDict(encoders)
+        self.groups = list(encoders)
+        for group, encoder in encoders.items():
+            self.add_module(f"group_{group}", encoder)
 
     def forward(self, group: str) -> nn.Module:
         """Return the encoder of this group.
@@ -55,13 +56,13 @@ class AuxiliaryEncoders(PyroModule):
         Raises:
             ConfigError: if there is none.
         """
-        groups = self.groups
-        if group not in groups:
+        if group not in self.groups:
             raise ConfigError(
                 f"The prior of kernel group {group!r} is implicit, so the ELBO needs an auxiliary encoder for it. "
-                f"{suggest(group, groups)} Build it as AuxiliaryELBO(prior_family.encoders())."
+                f"{suggest(group, self.groups)} Build it as AuxiliaryELBO(prior_family.encoders())."
             )
-        return groups[group]
+        encoder: nn.Module = getattr(self, f"group_{group}")
+        return encoder
 
 
 @dataclass

@@ -9,7 +9,6 @@ Axis letters: B batch, C channel, D H W voxels, O I output and input channels.
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -52,6 +51,7 @@ class DownBlock(nn.Module):
         self.down = convolution(ndim, in_channels, out_channels, size=1, stride=stride) if stride > 1 else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return features on the same grid, or half of it: (B, I, ...) → (B, O, ...)."""
         active = activate(x)
         shortcut = x if self.down is None else self.down(active)
         return shortcut + self.conv_2(activate(self.conv_1(active)))
@@ -68,6 +68,7 @@ class UpBlock(nn.Module):
         self.conv_2 = convolution(ndim, out_channels, out_channels)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """Return features on the grid of the skip connection: (B, I, ...), (B, O, ...) → (B, O, ...)."""
         x = self.reduce(activate(x))
         x = skip + F.interpolate(x, scale_factor=2, mode=self.mode, align_corners=True)
         return x + self.conv_2(activate(self.conv_1(activate(x))))
@@ -149,7 +150,7 @@ class UNet(nn.Module):
             Logits, (B, classes, D, H, W) or (B, classes, H, W).
 
         Raises:
-            ConfigError: if the image has another number of channels or axes.
+            ConfigError: if the image has another number of channels or axes, or is a single voxel at the bottom.
         """
         if x.ndim != self.ndim + 2 or x.shape[1] != self.in_channels:
             raise ConfigError(
@@ -157,6 +158,12 @@ class UNet(nn.Module):
                 f"{self.ndim} spatial), but received shape {tuple(x.shape)}."
             )
         grid = x.shape[2:]
+        if max(grid) <= 2**self.levels:
+            raise ConfigError(
+                f"A U-Net with {self.levels} levels needs an image with an edge above {2**self.levels} voxels, so that more "
+                f"than one voxel is left to normalise at the bottom, but received a grid of {tuple(grid)}. Use a finer grid, "
+                "or a network with fewer widths."
+            )
         padding = [extra for edge in reversed(grid) for extra in (0, -edge % 2**self.levels)]
         *skips, x = self.encode(F.pad(x, padding, mode="replicate") if any(padding) else x)
         for step, skip in enumerate(reversed(skips)):

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from pyro_dwp.errors import ConfigError
+from pyro_dwp.nn.kernel_coders import KernelCoders
 from pyro_dwp.priors.base import PriorFamily
 from pyro_dwp.priors.store import load_prior
 from pyro_dwp.sites import WeightSite
@@ -78,7 +79,7 @@ class DeepWeightPrior(TorchDistribution):
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008 (immutable)
         """Draw z, then w: (*sample_shape, *batch_shape, K, ..., K)."""
         shape = torch.Size(sample_shape) + self.batch_shape
-        z = torch.randn(shape + (self.latent,), dtype=self.origin.dtype, device=self.origin.device)
+        z = torch.randn((*shape, self.latent), dtype=self.origin.dtype, device=self.origin.device)
         mean, log_scale = self.decoder(z)
         return (mean + log_scale.exp() * torch.randn_like(mean)).reshape(shape + self.event_shape)
 
@@ -102,6 +103,8 @@ class DeepWeight(PriorFamily):
         ConfigError: if a site's group or kernel shape is not in it.
     """
 
+    origin: Tensor
+
     def __init__(self, path: str | None = None) -> None:
         super().__init__()
         self.path = path
@@ -121,9 +124,14 @@ class DeepWeight(PriorFamily):
                 f"Site {site.name!r} has kernels of shape {tuple(site.kernel_shape)}, but the prior {self.stored.path} was "
                 f"fitted to kernels of shape {tuple(self.stored.kernel_shape)}. Fit one to such kernels with run/train_prior.py."
             )
-        coder = self.coders[site.group]
+        coder = self._coder(site.group)
         return DeepWeightPrior(coder.decoder, self.stored.latent, site.kernel_shape, site.group, self.origin)
 
     def encoders(self) -> dict[str, nn.Module]:
         """Return trainable copies of the autoencoders' encoders, the start of r(z|w)."""
-        return {group: copy.deepcopy(coder.encoder).requires_grad_(True) for group, coder in self.coders.items()}
+        return {group: copy.deepcopy(self._coder(group).encoder).requires_grad_(True) for group in self.coders}
+
+    def _coder(self, group: str) -> KernelCoders:
+        coder = self.coders[group]
+        assert isinstance(coder, KernelCoders)  # ModuleDict has forgotten it
+        return coder

@@ -47,6 +47,8 @@ class Gaussian(PriorFamily):
         He, Zhang, Ren, Sun 2015, Delving Deep into Rectifiers.
     """
 
+    unit: Tensor
+
     def __init__(self, scale: float | None = None, gain: float = 1.0) -> None:
         super().__init__()
         if gain <= 0 or (scale is not None and scale <= 0):
@@ -58,4 +60,4 @@ class Gaussian(PriorFamily):
         """Return N(0, s²) over one kernel of this site."""
         he = math.sqrt(2 / (site.shape[1] * site.kernel_shape.numel()))
         scale = self.gain * (he if self.scale is None else self.scale)
-        return GaussianPrior(self.unit * scale, site.kernel_shape)
+        return GaussianPrior(scale * self.unit, site.kernel_shape)

@@ -61,5 +61,7 @@ def draw_run(
         prior: site name → weights drawn from the prior.
         sites: site name → site.
     """
-    save_figure(learning_curves([dict(row) for row in history], unit="nats"), folder / "figures" / "learning_curves.png")
+    save_figure(
+        learning_curves([dict(row) for row in history], unit="nats"), folder / "figures" / "learning_curves.png"
+    )
     save_figure(kernels(by_group(posterior, sites), by_group(prior, sites)), folder / "figures" / "kernels.png")

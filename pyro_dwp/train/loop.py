@@ -136,11 +136,11 @@ def fit(
         raise ConfigError("Training needs at least one item, but the task has none.")
     plateau = schedule.plateau(task.optimiser)
     history = _begin(task, folder, seed, resume, plateau)
-    saved = len(history.rows)
-    if saved and writer is not None:
-        writer.start(saved + 1)
+    done = len(history.rows)
+    if done and writer is not None:
+        writer.start(done + 1)
     try:
-        with Display(schedule.epochs, schedule.batches(task.size), saved, progress) as display:
+        with Display(schedule.epochs, schedule.batches(task.size), done, progress) as display:
             while not (stopped := _reason(task, schedule, history, max_seconds)):
                 number = len(history.rows) + 1
                 row = _epoch(task, schedule, number, seed, plateau, display)
@@ -149,10 +149,10 @@ def fit(
                     writer.scalars(number, row)
                 if number % schedule.checkpoint_every == 0 or _reason(task, schedule, history, max_seconds):
                     _keep(task, folder, seed, history, plateau)
-                    saved = number
     except KeyboardInterrupt as interrupt:
+        kept = (checkpoint.peek(folder) or {"epoch": 0})["epoch"]
         raise Interrupted(
-            f"Stopped in epoch {len(history.rows) + 1}. The state after {saved} epoch(s) is kept in "
+            f"Stopped in epoch {len(history.rows) + 1}. The state after {kept} epoch(s) is kept in "
             f"{Path(folder) / checkpoint.FILE}; run the same command with --resume to continue."
         ) from interrupt
     history.stopped = stopped

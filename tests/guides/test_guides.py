@@ -60,7 +60,7 @@ def test_training_a_point_guide_without_prior_is_training_the_plain_network() ->
     AuxiliaryELBO(kl_weight=0.0).differentiable_loss(model, guide, image, label).backward()
     nn.functional.cross_entropy(network(image), label, reduction="sum").backward()
     for name in sites:
-        torch.testing.assert_close(guide.value[name.replace(".", "/")].grad, network.get_parameter(name).grad)
+        torch.testing.assert_close(guide.parameter("value", name).grad, network.get_parameter(name).grad)
     torch.testing.assert_close(model.network.network.final_conv.weight.grad, network.final_conv.weight.grad)
 
 

@@ -79,7 +79,8 @@ def test_with_the_true_posterior_as_encoder_the_loss_is_that_of_the_closed_form(
     decoder = oracle.orthogonal_decoder(WEIGHTS, LATENT)
     guide = Gaussian()
     q = MultivariateNormal(
-        guide.mean.detach().reshape(KERNELS, WEIGHTS), torch.diag_embed((2 * guide.log_scale.detach()).exp().reshape(KERNELS, -1))
+        guide.mean.detach().reshape(KERNELS, WEIGHTS),
+        torch.diag_embed((2 * guide.log_scale.detach()).exp().reshape(KERNELS, -1)),
     )
     kl = kl_divergence(q, decoder.marginal().expand([KERNELS])).sum()
     total = Normal(guide.mean.detach().sum(), (2 * guide.log_scale.detach()).exp().sum().sqrt())
@@ -138,7 +139,9 @@ def test_latents_as_sites_make_traces_mean_field_elbo_wrong_and_ours_and_trace_e
         return repeated(elbo, *programs, times=100) / copies[0]
 
     marginal = Normal(torch.tensor(0.0), torch.tensor(math.sqrt(1.1**2 + 0.3**2)))
-    assert kl_divergence(Normal(torch.tensor(0.7), torch.tensor(0.5)), marginal).item() == pytest.approx(0.609, abs=5e-4)
+    assert kl_divergence(Normal(torch.tensor(0.7), torch.tensor(0.5)), marginal).item() == pytest.approx(
+        0.609, abs=5e-4
+    )
     for estimate in (
         mean_loss(AuxiliaryELBO({"1": Encoder()}), model, guide),
         mean_loss(Trace_ELBO(), augmented_model, augmented_guide),
@@ -212,7 +215,9 @@ def test_data_scale_multiplies_the_likelihood_alone() -> None:
 def test_pyros_autoguides_work_with_an_implicit_prior(autoguide: type) -> None:
     decoder = oracle.orthogonal_decoder(WEIGHTS, LATENT)
     model = Program(deep_prior(decoder))
-    guide = autoguide(model, init_scale=0.3, init_loc_fn=pyro.infer.autoguide.init_to_value(values={"w": torch.zeros(SHAPE)}))
+    guide = autoguide(
+        model, init_scale=0.3, init_loc_fn=pyro.infer.autoguide.init_to_value(values={"w": torch.zeros(SHAPE)})
+    )
     guide()
     q = MultivariateNormal(torch.zeros(WEIGHTS), 0.09 * torch.eye(WEIGHTS))
     kl = KERNELS * kl_divergence(q, decoder.marginal())
@@ -225,7 +230,7 @@ def test_svi_trains_guide_and_encoder_and_leaves_the_frozen_decoder() -> None:
     before = decoder.matrix.clone()
     model, guide = Program(deep_prior(decoder)), Gaussian()
     elbo = AuxiliaryELBO({"1": oracle.wrong_encoder(decoder)})
-    encoder = elbo.encoders.groups["1"]
+    encoder = elbo.encoders("1")
     start = [p.detach().clone() for p in (guide.mean, guide.log_scale, encoder.gain, encoder.log_scale)]
     svi = SVI(model, guide, JointAdam({"theta": [guide], "psi": [elbo.encoders]}, {"theta": 0.01, "psi": 0.001}), elbo)
     first = sum(svi.step() for _ in range(20))
@@ -258,29 +263,29 @@ def test_svi_with_a_gaussian_prior_finds_the_conjugate_posterior() -> None:
     precision = x.T @ x / 0.3**2 + torch.eye(3) / 0.5**2
     expected = torch.linalg.solve(precision, x.T @ y / 0.3**2)
 
-    def model(rows: Tensor) -> None:
+    def model() -> None:
         w = pyro.sample("w", GaussianPrior(torch.tensor(0.5), torch.Size([3])))
-        pyro.sample("y", dist.Normal(x[rows] @ w, 0.3).to_event(1), obs=y[rows])
+        pyro.sample("y", dist.Normal(x @ w, 0.3).to_event(1), obs=y)
 
     class Full(PyroModule):
         def __init__(self) -> None:
             super().__init__()
             self.mean, self.root = nn.Parameter(torch.zeros(3)), nn.Parameter(0.1 * torch.eye(3))
 
-        def forward(self, rows: Tensor) -> None:
+        def forward(self) -> None:
             pyro.sample("w", dist.MultivariateNormal(self.mean, scale_tril=self.root.tril()))
 
-    guide, elbo = Full(), AuxiliaryELBO(data_scale=4.0, num_particles=2)
+    guide = Full()
     optim = JointAdam({"theta": [guide]}, {"theta": 0.02})
-    svi = SVI(model, guide, optim, elbo)
-    for step in range(2_000):
-        optim.optimiser.param_groups[0]["lr"] = 0.02 * (1 - step / 2_000)
-        svi.step(torch.randperm(40)[:10])
+    svi = SVI(model, guide, optim, AuxiliaryELBO(num_particles=2))
+    for step in range(1_500):
+        optim.optimiser.param_groups[0]["lr"] = 0.02 * (1 - step / 1_500)
+        svi.step()
     covariance = (guide.root.tril() @ guide.root.tril().T).detach()
     expected_covariance = torch.linalg.inv(precision)
     scale = expected_covariance.diagonal().sqrt()
-    assert ((guide.mean.detach() - expected).abs() < 0.15 * scale).all()
-    torch.testing.assert_close(covariance.diagonal(), expected_covariance.diagonal(), rtol=0.15, atol=0)
+    assert ((guide.mean.detach() - expected).abs() < 0.1 * scale).all()
+    torch.testing.assert_close(covariance.diagonal(), expected_covariance.diagonal(), rtol=0.1, atol=0)
 
 
 def test_an_implicit_prior_without_encoder_is_refused_with_the_cure() -> None:

@@ -21,7 +21,9 @@ def test_the_papers_volume_is_19x23x18_at_the_bottom() -> None:
 @pytest.mark.parametrize(
     ("ndim", "grid"), [(3, (8, 16, 8)), (3, (9, 13, 7)), (3, (1, 5, 30)), (2, (16, 24)), (2, (11, 3))]
 )
-def test_logits_lie_on_the_images_grid_whatever_its_size(ndim: int, grid: tuple[int, ...], device: torch.device) -> None:
+def test_logits_lie_on_the_images_grid_whatever_its_size(
+    ndim: int, grid: tuple[int, ...], device: torch.device
+) -> None:
     network = UNet(in_channels=2, classes=3, channels=(2, 4, 4, 8), ndim=ndim).to(device)
     assert network(torch.randn(2, 2, *grid, device=device)).shape == (2, 3, *grid)
 
@@ -76,3 +78,8 @@ def test_impossible_networks_are_refused(settings: dict) -> None:
 def test_an_image_with_other_channels_or_axes_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"received shape \(1, 2, 8, 8, 8\)"):
         UNet()(torch.zeros(1, 2, 8, 8, 8))
+
+
+def test_an_image_that_is_one_voxel_at_the_bottom_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"above 8 voxels.*\(8, 8, 8\)"):
+        UNet()(torch.zeros(1, 1, 8, 8, 8))
