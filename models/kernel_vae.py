@@ -9,14 +9,13 @@ Trained by SVI on kernels of source networks; afterwards the decoder (φ) is fro
 Axis letters: B kernels of a batch, T = K^n entries of a kernel, L latent, M importance samples.
 """
 
-import math
-
 import pyro
 import torch
 from pyro.distributions import Normal
 from pyro.nn import PyroModule, pyro_method
 from torch import Tensor
 
+from pyro_dwp.infer.bounds import importance_bound as bounds_of
 from pyro_dwp.kernels.information import Estimate, estimate
 from pyro_dwp.nn.kernel_coders import KernelCoders
 
@@ -94,20 +93,10 @@ def importance_bounds(vae: KernelVAE, kernels: Tensor, samples: int = 1000) -> T
         Burda, Grosse, Salakhutdinov 2016, Importance Weighted Autoencoders.
     """
     chunks = kernels.flatten(1).split(max(1, LATENTS_AT_ONCE // samples))
-    return torch.cat([_bounds(vae, chunk, samples) for chunk in chunks])
+    bounds = [bounds_of(chunk, vae.encoder, vae.decoder, samples, doubly_reparametrised=False) for chunk in chunks]
+    return -torch.cat([bound.total for bound in bounds]).double()
 
 
 def importance_bound(vae: KernelVAE, kernels: Tensor, samples: int = 1000) -> Estimate:
     """Return mean and standard error over kernels of `importance_bounds`, in nats per kernel."""
     return estimate(importance_bounds(vae, kernels, samples))
-
-
-def _bounds(vae: KernelVAE, kernels: Tensor, samples: int) -> Tensor:
-    mean, log_scale = vae.encoder(kernels)
-    posterior = Normal(mean, log_scale.exp())
-    z = posterior.sample((samples,))
-    decoded, log_width = vae.decoder(z)
-    likelihood = Normal(decoded, log_width.exp()).log_prob(kernels).sum(-1)
-    prior = Normal(torch.zeros_like(mean), 1.0).log_prob(z).sum(-1)
-    log_weight = (likelihood + prior - posterior.log_prob(z).sum(-1)).double()
-    return log_weight.logsumexp(0) - math.log(samples)

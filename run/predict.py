@@ -18,7 +18,6 @@ from rich.progress import track
 from pyro_dwp.cli import run_script
 from pyro_dwp.cli.trained import load_run
 from pyro_dwp.data import case_name, nifti_files, read_scan
-from pyro_dwp.errors import DataError
 from pyro_dwp.predict import predict_scan, write_prediction
 from pyro_dwp.train import configure_pyro
 
@@ -53,13 +52,12 @@ def main(
         torch.set_num_threads(threads)
     trained = load_run(run, device)
     files = nifti_files(images) if images.is_dir() else {case_name(images): images}
+    drawn = trained.samples if samples is None else samples
+    for name, path in files.items():
+        read_scan(name, [path], modalities=trained.channels)  # all are sound before the first map is written
     for name, path in track(files.items(), "scans", total=len(files)):
         scan = read_scan(name, [path], modalities=trained.channels)
-        if len(scan.image) != trained.channels:
-            raise DataError(f"{path} has {len(scan.image)} channels, but {run} was trained on {trained.channels}.")
-        prediction = predict_scan(
-            trained.draw, scan, trained.preprocess, samples or trained.samples, seed, window, overlap, device=device
-        )
+        prediction = predict_scan(trained.draw, scan, trained.preprocess, drawn, seed, window, overlap, device=device)
         write_prediction(output, name, prediction, scan.affine)
     print(f"{len(files)} scan(s) predicted: {output}")
 

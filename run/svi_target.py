@@ -99,6 +99,11 @@ def main(
     """
     if start == "source" and source is None:
         raise ConfigError("start=source needs a trained network: name one with --source runs/NAME/networks/FILE.")
+    if min(validation, test, samples) < 1:
+        raise ConfigError(
+            "A run needs a scan to validate with, one to test on and a posterior sample to predict with, but received "
+            f"{validation=}, {test=}, {samples=}. Set each to 1 or more."
+        )
     configure_pyro(validation=False)
     torch.manual_seed(seed)
     if threads:
@@ -112,6 +117,8 @@ def main(
     if source:
         load_network(source, target)
     learning, steering = (prepare(data, part, preprocess, target.classes) for part in (split.train, split.validation))
+    with torch.no_grad():
+        target(learning[0].image[None])  # a network that does not fit the scans is refused before there is a run
     model = SegmentationModel(target, prior, likelihood)
     posterior = guide(model.sites, start_weights(start, model.sites, target, prior))
     elbo = AuxiliaryELBO(prior.encoders(), kl_weight=kl_weight, draws=draws, kernels_per_group=kernels_per_group)

@@ -18,6 +18,7 @@ from torch import nn
 
 from pyro_dwp.cli import begin_run, run_script, write_json
 from pyro_dwp.data import CaseSource, Phantoms, Preprocess, bootstrap, prepare, split_cases
+from pyro_dwp.errors import ConfigError
 from pyro_dwp.nn import UNet
 from pyro_dwp.train import PointTask, Schedule, fit
 from pyro_dwp.transfer import load_network, save_network, scale_parameters
@@ -66,6 +67,11 @@ def main(
         device: where to compute, such as cpu or cuda.
         threads: CPU threads; None leaves torch's choice.
     """
+    if min(validation, networks, cycles) < 1:
+        raise ConfigError(
+            "A source needs a case to validate with, a network and a cycle, but received "
+            f"{validation=}, {networks=}, {cycles=}. Set each to 1 or more."
+        )
     if threads:
         torch.set_num_threads(threads)
     folder = begin_run("train_source", name, resume, overwrite)
@@ -73,6 +79,8 @@ def main(
     write_json(folder / "split.json", split.to_dict())
     classes = network().classes
     cases = {case.name: case for case in prepare(data, split.train + split.validation, preprocess, classes)}
+    with torch.no_grad():
+        network()(cases[split.train[0]].image[None])  # one that does not fit the scans is refused before there is a run
     results = []
     for index in range(networks):
         torch.manual_seed(seed + index)

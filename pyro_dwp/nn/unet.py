@@ -155,7 +155,7 @@ class UNet(nn.Module):
         if x.ndim != self.ndim + 2 or x.shape[1] != self.in_channels:
             raise ConfigError(
                 f"This U-Net takes images of {self.ndim + 2} axes (batch, {self.in_channels} channel(s), "
-                f"{self.ndim} spatial), but received shape {tuple(x.shape)}."
+                f"{self.ndim} spatial), but received shape {tuple(x.shape)}. Set in_channels and ndim to those of the images."
             )
         grid = x.shape[2:]
         if max(grid) <= 2**self.levels:

@@ -23,7 +23,7 @@ PHANTOMS = ["--data", "phantoms", "--data.cases", str(CASES), "--data.shape", "[
 SMALL = ["--network", "unet", "--network.channels", "[4,8]"]
 SPLIT = ["--train", "2", "--validation", "1"]
 BRIEF = ["--schedule.epochs", "2", "--schedule.validate_every", "1"]
-SOURCE = [*PHANTOMS, "--data.disease", "plaques", *GRID, *SMALL, *SPLIT, *BRIEF, "--networks", "2", "--cycles", "2"]
+SOURCE = [*GRID, *SMALL, *SPLIT, *BRIEF, "--networks", "2", "--cycles", "2"]
 PRIOR = ["--hidden", "8", "--latent", "2", "--samples", "3", "--schedule.epochs", "2"]
 DEEP_WEIGHT = ["--prior", "deep_weight", "--prior.path", "runs/prior/prior.safetensors"]
 TARGET = [*GRID, *SMALL, *SPLIT, *BRIEF, "--test", "2", "--samples", "2", "--threads", "1"]
@@ -100,7 +100,7 @@ def phantom_flags() -> list[str]:
 
 @pytest.fixture(scope="session")
 def source_flags() -> list[str]:
-    """Flags of a small run of train_source.py: two networks, two cycles, two epochs of one step."""
+    """Flags of a small run of train_source.py, but for data: two networks, two cycles, two epochs of one step."""
     return SOURCE
 
 
@@ -130,7 +130,7 @@ def nifti_tumours(tumours: Phantoms, tmp_path_factory: pytest.TempPathFactory) -
 def source(finished: Call, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Working folder with a run of train_source.py: runs/source."""
     folder = tmp_path_factory.mktemp("chain")
-    finished(folder, "train_source", *SOURCE, "--name", "source")
+    finished(folder, "train_source", *PHANTOMS, "--data.disease", "plaques", *SOURCE, "--name", "source")
     return folder
 
 

@@ -6,31 +6,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
-import torch
 import yaml
 
-from pyro_dwp.data import FolderPairs, split_cases, write_volume
+from pyro_dwp.data import FolderPairs, split_cases
 from pyro_dwp.nn.kernel_coders import build_coders
 from pyro_dwp.nn.unet import UNet
 from pyro_dwp.priors.store import save_prior
 from pyro_dwp.transfer import save_network
 
 Call = Callable[..., Any]
-AFFINE = np.diag([6.0, 6.0, 6.0, 1.0])
 IMAGES = ["--data", "folder_pairs", "--data.images", "data/images"]
 PAIRS = [*IMAGES, "--data.labels", "data/labels"]
 ONE_CLASS = ["--preprocess.label_map", "{1: 1}"]
 
 
-def rewrite(path: Path, change: Callable[[np.ndarray], np.ndarray], affine: np.ndarray = AFFINE) -> None:
-    """Replace a volume by a changed one; nibabel itself, because `write_volume` refuses four axes."""
-    import nibabel as nib
-
-    voxels = np.asarray(nib.load(path).dataobj)
+def rewrite(path: Path, change: Callable[[np.ndarray], np.ndarray], affine: np.ndarray | None = None) -> None:
+    """Replace a volume by a changed one; with nibabel itself, because `write_volume` refuses four axes."""
+    image = nib.load(path)
+    changed = nib.Nifti1Image(change(np.asarray(image.dataobj)), image.affine if affine is None else affine)
     path.unlink()
-    nib.save(nib.Nifti1Image(change(voxels), affine), path)
+    nib.save(changed, path)
 
 
 def missing(images: Path, labels: Path) -> None:
@@ -157,7 +155,7 @@ def test_target_scans(
 def test_source_scans(refused: Call, data: Path, source_flags: list[str], how: Callable, expected: list[str]) -> None:
     case = split_cases(FolderPairs(str(data / "images")).names(), 2, 1, 0, seed=0).train[0]
     parts = damage(data, case, how, expected)
-    refused(parts, "train_source", *source_flags[6:], *PAIRS, *ONE_CLASS)
+    refused(parts, "train_source", *PAIRS, *source_flags, *ONE_CLASS)
 
 
 def test_a_label_that_the_network_has_no_class_for(
@@ -328,7 +326,7 @@ def test_a_source_network_of_another_architecture(
 ) -> None:
     save_network(tmp_path / "network.safetensors", UNet(channels=(4, 6)), {})
     flags = [*phantom_flags, "--prior", "gaussian", *target_flags, "--start", "source", "--source"]
-    parts = ["network.safetensors", "(8, 4, 1, 1, 1)", "(6, 4, 1, 1, 1)", "config.yaml"]
+    parts = ["network.safetensors", "(8, 4, 3, 3, 3)", "(6, 4, 3, 3, 3)", "config.yaml"]
     refused(parts, "svi_target", *flags, "network.safetensors")
 
 
@@ -423,9 +421,9 @@ def test_a_config_with_a_mistake(refused: Call, tmp_path: Path, text: str, parts
         (["--schedule.epochs", "0"], ["schedule.epochs", "at least 1"]),
         (["--schedule.batch_size", "0"], ["schedule.batch_size", "at least 1"]),
         (["--train", "0"], ["0 to train", "at least one training case"]),
-        (["--validation", "0"], ["validation"]),
-        (["--test", "0"], ["test"]),
-        (["--samples", "0"], ["samples"]),
+        (["--validation", "0"], ["validation=0", "1 or more"]),
+        (["--test", "0"], ["test=0", "1 or more"]),
+        (["--samples", "0"], ["samples=0", "1 or more"]),
         (["--draws", "0"], ["draws"]),
         (["--kl_weight", "-1"], ["kl_weight"]),
         (["--kernels_per_group", "0"], ["kernels_per_group"]),
@@ -433,14 +431,12 @@ def test_a_config_with_a_mistake(refused: Call, tmp_path: Path, text: str, parts
         (["--clip_norm", "0"], ["clip_norm"]),
         (["--initial_scale", "0"], ["initial scale", "positive"]),
         (["--start", "nowhere"], ["start", "source"]),
-        (["--device", "cudo"], ["cudo"]),
-        (["--threads", "-1"], ["threads"]),
         (["--guide.relative_scale", "-1"], ["relative_scale", "positive"]),
         (["--preprocess.grid", "[8,8]"], ["grid"]),
         (["--preprocess.spacing", "[8,8,8]"], ["grid", "spacing", "Leave one out"]),
         (["--network.channels", "[]"], ["channels"]),
-        (["--network.in_channels", "2"], ["channel"]),
-        (["--network.ndim", "2"], ["ndim"]),
+        (["--network.in_channels", "2"], ["2 channel(s)", "(1, 1, 16, 16, 16)", "Set in_channels"]),
+        (["--network.ndim", "2"], ["2 spatial", "Set in_channels and ndim"]),
         (["--name", "../run"], ["--name", "../run"]),
         (["--resume", "--name", "never_begun"], ["never_begun"]),
     ],
@@ -450,6 +446,27 @@ def test_a_setting_that_cannot_work(
     refused: Call, phantom_flags: list[str], target_flags: list[str], flags: list[str], parts: list[str]
 ) -> None:
     refused(parts, "svi_target", *phantom_flags, "--prior", "gaussian", *target_flags, *flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        (["--validation", "0"], ["validation=0", "1 or more"]),
+        (["--networks", "0"], ["networks=0", "1 or more"]),
+        (["--cycles", "0"], ["cycles=0", "1 or more"]),
+        (["--network.in_channels", "2"], ["2 channel(s)", "(1, 1, 16, 16, 16)", "Set in_channels"]),
+    ],
+    ids=lambda value: " ".join(value) if value[0].startswith("--") else "",
+)
+def test_a_setting_of_the_source_that_cannot_work(
+    refused: Call, phantom_flags: list[str], source_flags: list[str], flags: list[str], parts: list[str]
+) -> None:
+    refused(parts, "train_source", *phantom_flags, *source_flags, *flags)
+
+
+def test_a_prediction_from_no_sample(refused: Call, data: Path, target: Path) -> None:
+    flags = ["--run", target, "--images", "data/images", "--output", "maps", "--samples", "0"]
+    refused(["samples is 0", "at least one"], "predict", *flags)
 
 
 def test_a_name_that_is_taken(refused: Call, run_folder: Path, phantom_flags: list[str]) -> None:

@@ -19,11 +19,17 @@ STEPS = 8  # two networks, two cycles, two epochs of one step
 
 
 @pytest.fixture
-def run(finished: Call, source_flags: list[str], tmp_path: Path) -> Call:
+def flags(phantom_flags: list[str], source_flags: list[str]) -> list[str]:
+    """Flags of the run that `source` holds."""
+    return [*phantom_flags, "--data.disease", "plaques", *source_flags]
+
+
+@pytest.fixture
+def run(finished: Call, flags: list[str], tmp_path: Path) -> Call:
     """Return a function that runs the script with these flags and returns its folder."""
 
-    def train(*flags: object, name: str = "run") -> Path:
-        finished(tmp_path, "train_source", *source_flags, "--name", name, *flags)
+    def train(*more: object, name: str = "run") -> Path:
+        finished(tmp_path, "train_source", *flags, "--name", name, *more)
         return tmp_path / "runs" / name
 
     return train
@@ -102,7 +108,7 @@ def test_a_run_stopped_by_ctrl_c_and_resumed_keeps_the_same_networks(
     run: Call,
     call: Call,
     source: Path,
-    source_flags: list[str],
+    flags: list[str],
     step: int,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -116,7 +122,7 @@ def test_a_run_stopped_by_ctrl_c_and_resumed_keeps_the_same_networks(
         return step_of(task, indices)
 
     monkeypatch.setattr(PointTask, "step", interrupted)
-    stopped = call(tmp_path, "train_source", *source_flags, "--name", "run")
+    stopped = call(tmp_path, "train_source", *flags, "--name", "run")
     assert stopped.status == 130
     assert "--resume" in stopped.err
     assert "Traceback" not in stopped.err
