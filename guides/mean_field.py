@@ -31,6 +31,11 @@ class MeanField(Guide):
         if relative_scale <= 0:
             raise ConfigError(f"MeanField needs a positive relative_scale, but received {relative_scale}.")
         for name in sites:
+            if not start[name].any():
+                raise ConfigError(
+                    f"MeanField scales site {name!r} by the size of its initial means, but they are all 0. Start from the prior "
+                    "or from a network."
+                )
             scale = relative_scale * start[name].square().mean().sqrt()
             self.add_parameter("mean", name, start[name])
             self.add_parameter("log_scale", name, scale.log().expand(start[name].shape))

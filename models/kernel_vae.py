@@ -15,8 +15,7 @@ from pyro.distributions import Normal
 from pyro.nn import PyroModule, pyro_method
 from torch import Tensor
 
-from pyro_dwp.infer.bounds import importance_bound as bounds_of
-from pyro_dwp.kernels.information import Estimate, estimate
+from pyro_dwp.infer.bounds import importance_bound
 from pyro_dwp.nn.kernel_coders import KernelCoders
 
 LATENTS_AT_ONCE = 16384
@@ -93,10 +92,7 @@ def importance_bounds(vae: KernelVAE, kernels: Tensor, samples: int = 1000) -> T
         Burda, Grosse, Salakhutdinov 2016, Importance Weighted Autoencoders.
     """
     chunks = kernels.flatten(1).split(max(1, LATENTS_AT_ONCE // samples))
-    bounds = [bounds_of(chunk, vae.encoder, vae.decoder, samples, doubly_reparametrised=False) for chunk in chunks]
+    bounds = [
+        importance_bound(chunk, vae.encoder, vae.decoder, samples, doubly_reparametrised=False) for chunk in chunks
+    ]
     return -torch.cat([bound.total for bound in bounds]).double()
-
-
-def importance_bound(vae: KernelVAE, kernels: Tensor, samples: int = 1000) -> Estimate:
-    """Return mean and standard error over kernels of `importance_bounds`, in nats per kernel."""
-    return estimate(importance_bounds(vae, kernels, samples))

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from pyro_dwp.data.layouts import CaseSource
 from pyro_dwp.data.transforms import Prepared, Preprocess, check_labels
@@ -59,26 +58,29 @@ def prepare(source: CaseSource, names: Sequence[str], preprocess: Preprocess, cl
 
 
 def stack(prepared: Sequence[Prepared]) -> Batch:
-    """Stack labelled cases; those that are smaller than the largest are padded at the end.
+    """Stack labelled cases of one grid.
 
-    Images are padded with their edge voxels, labels with background (0).
+    Cases of different grids are not padded to fit: the padding would count as voxels, and the loss of a case would then
+    depend on which others are in its batch.
 
     Args:
-        prepared: B ≥ 1 cases with labels and equal channels.
+        prepared: B ≥ 1 cases with labels, equal channels and equal grids.
 
     Raises:
-        DataError: if there is no case, or one has no label.
+        DataError: if there is no case, one has no label, or grids differ.
     """
     if not prepared:
         raise DataError("A batch has at least one case, but there is none. Check the split and the batch size.")
-    grid = [max(edges) for edges in zip(*(case.image.shape[1:] for case in prepared), strict=True)]
-    images, labels = [], []
+    labels = []
     for case in prepared:
         if case.label is None:
             raise DataError(f"Case {case.name} has no label, which a batch needs. Name a folder of labels.")
-        padding = [
-            size for new, old in zip(reversed(grid), reversed(case.label.shape), strict=True) for size in (0, new - old)
-        ]
-        images.append(F.pad(case.image[None], padding, mode="replicate")[0] if any(padding) else case.image)
-        labels.append(F.pad(case.label, padding))
-    return Batch(torch.stack(images), torch.stack(labels), tuple(case.name for case in prepared))
+        if case.image.shape != prepared[0].image.shape:
+            raise DataError(
+                f"The cases of a batch share a grid, but {prepared[0].name} has {tuple(prepared[0].image.shape[1:])} voxels and "
+                f"{case.name} {tuple(case.image.shape[1:])}. Set preprocess.grid, or schedule.batch_size to 1."
+            )
+        labels.append(case.label)
+    return Batch(
+        torch.stack([case.image for case in prepared]), torch.stack(labels), tuple(case.name for case in prepared)
+    )

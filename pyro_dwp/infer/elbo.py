@@ -14,7 +14,7 @@ H(q) is exact where the guide's distribution has an entropy. With β = 1 and N/b
 evidence; β < 1 gives a tempered ("cold") posterior, which is then no longer the posterior of this model.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -84,7 +84,7 @@ def unwrap(distribution: TorchDistribution) -> TorchDistribution:
 class AuxiliaryELBO(Trace_ELBO):
     """ELBO of a model with implicit or explicit priors over weights.
 
-    After each evaluation `parts` holds the terms of the last one, in nats, so that loss = −data + β · kl and
+    After each evaluation `parts` holds its terms, in nats, averaged over the particles, so that loss = −data + β · kl and
     kl = kl_explicit − entropy + kl_latent + reconstruction:
 
         data            (N/b) Σ log p(y | x, w)
@@ -141,6 +141,11 @@ class AuxiliaryELBO(Trace_ELBO):
         warn_if_nan(loss, "loss")
         return loss
 
+    def _get_traces(self, model, guide, args, kwargs) -> Iterator[tuple[Trace, Trace]]:  # type: ignore[no-untyped-def]
+        """Begin an evaluation: forget the parts of the last one."""
+        self.parts = {}
+        yield from super()._get_traces(model, guide, args, kwargs)
+
     def _get_trace(self, model, guide, args, kwargs) -> tuple[Trace, Trace]:  # type: ignore[no-untyped-def]
         """Trace guide and model without computing every site's log_prob, which implicit priors do not have."""
         guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
@@ -168,7 +173,8 @@ class AuxiliaryELBO(Trace_ELBO):
             "kl_latent": kl_latent,
             "reconstruction": reconstruction,
         }
-        self.parts = {name: torch_item(value) for name, value in parts.items()}
+        for name, value in parts.items():
+            self.parts[name] = self.parts.get(name, 0.0) + torch_item(value) / self.num_particles
         return torch_item(loss), loss
 
     def _divide(self, model_trace: Trace, guide_trace: Trace) -> tuple[Tensor, Tensor, dict[str, ImplicitKernels]]:
@@ -187,6 +193,10 @@ class AuxiliaryELBO(Trace_ELBO):
             model_site = model_trace.nodes.get(name)
             prior = unwrap(model_site["fn"]) if model_site else None
             if isinstance(prior, DeepWeightPrior):
+                if model_site["mask"] is not None:
+                    raise ConfigError(
+                        f"Site {name!r} is masked, but an implicit prior is for whole kernels. Remove the mask."
+                    )
                 entropy = entropy + site_entropy(site)
                 member = implicit.setdefault(prior.group, ImplicitKernels(prior))
                 kernels = site["value"].reshape(-1, prior.event_shape.numel())

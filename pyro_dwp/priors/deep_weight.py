@@ -110,6 +110,7 @@ class DeepWeight(PriorFamily):
         self.path = path
         self.stored = load_prior(path)
         self.coders = self.stored.coders.requires_grad_(False)
+        self._layers: dict[str, list[str]] = self.stored.metadata.get("bank", {}).get("layers", {})
         self.register_buffer("origin", torch.zeros(()), persistent=False)
 
     def distribution(self, site: WeightSite) -> TorchDistribution:
@@ -123,6 +124,13 @@ class DeepWeight(PriorFamily):
             raise ConfigError(
                 f"Site {site.name!r} has kernels of shape {tuple(site.kernel_shape)}, but the prior {self.stored.path} was "
                 f"fitted to kernels of shape {tuple(self.stored.kernel_shape)}. Fit one to such kernels with run/train_prior.py."
+            )
+        fitted = next((group for group, names in self._layers.items() if site.name in names), site.group)
+        if fitted != site.group:
+            raise ConfigError(
+                f"Site {site.name!r} is in group {site.group!r}, but in the networks that the prior {self.stored.path} was fitted "
+                f"to it was in group {fitted!r}: they had another depth. Fit a prior on networks of this architecture with "
+                "run/train_prior.py."
             )
         coder = self._coder(site.group)
         return DeepWeightPrior(coder.decoder, self.stored.latent, site.kernel_shape, site.group, self.origin)

@@ -20,7 +20,12 @@ GAP = "#c3c7cc"
 
 
 def kernels(
-    trained: Mapping[str, Tensor], samples: Mapping[str, Tensor], rows: int = 4, columns: int = 4, seed: int = 0
+    trained: Mapping[str, Tensor],
+    samples: Mapping[str, Tensor],
+    rows: int = 4,
+    columns: int = 4,
+    seed: int = 0,
+    title: str = "Kernels of trained networks, and samples from the prior fitted to them",
 ) -> Figure:
     """Draw kernels of trained networks beside samples from the prior, group by group (the paper's figure 5).
 
@@ -33,6 +38,7 @@ def kernels(
         rows: kernels below each other on either side.
         columns: kernels beside each other on either side.
         seed: of the choice among the trained kernels.
+        title: of the figure; says what stands on either side.
 
     Raises:
         ConfigError: if the two have no group in common, or kernels of different shapes.
@@ -62,7 +68,7 @@ def kernels(
     voxel = max(VOXEL, NARROWEST / width)
     size = 2 * width * voxel + 1.6, len(groups) * (height * voxel + 0.45) + 0.4
     figure = Figure(figsize=size, layout="constrained")
-    figure.suptitle("Kernels of trained networks, and samples from the prior fitted to them", fontsize=11)
+    figure.suptitle(title, fontsize=11)
     for panels, (group, pair) in zip(figure.subplots(len(groups), 2, squeeze=False), pairs.items(), strict=True):
         _kernel_pair(panels, group, pair, rows, columns)
     return figure

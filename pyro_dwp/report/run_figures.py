@@ -64,4 +64,6 @@ def draw_run(
     save_figure(
         learning_curves([dict(row) for row in history], unit="nats"), folder / "figures" / "learning_curves.png"
     )
-    save_figure(kernels(by_group(posterior, sites), by_group(prior, sites)), folder / "figures" / "kernels.png")
+    title = "Kernels drawn from the posterior of this network (left) and from its prior (right)"
+    drawn = kernels(by_group(posterior, sites), by_group(prior, sites), title=title)
+    save_figure(drawn, folder / "figures" / "kernels.png")

@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,8 @@ def spread(values: Sequence[float]) -> tuple[float, float | None]:
 def paired_difference(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     """Return the mean difference in Dice between two methods over the same test scans, with its standard error.
 
-    The differences of all scans of all splits are pooled. A scan that is in the test set of several splits counts each
-    time, so the standard error is somewhat too small.
+    A scan that several splits test counts once, with its mean difference over them. The standard error is over scans; it
+    does not hold what another choice of training scans would change, which the spread over the splits shows.
 
     Args:
         one: metrics of the method, one for each split.
@@ -40,11 +41,11 @@ def paired_difference(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[
     Returns:
         "mean", "standard_error", and "better", the share of scans on which `one` is better.
     """
-    differences = [
-        scores["dice"] - there["test"]["cases"][name]["dice"]
-        for here, there in zip(one, other, strict=True)
-        for name, scores in here["test"]["cases"].items()
-    ]
+    by_scan: dict[str, list[float]] = defaultdict(list)
+    for here, there in zip(one, other, strict=True):
+        for name, scores in here["test"]["cases"].items():
+            by_scan[name].append(scores["dice"] - there["test"]["cases"][name]["dice"])
+    differences = [statistics.fmean(values) for values in by_scan.values()]
     mean, deviation = spread(differences)
     error = None if deviation is None else deviation / len(differences) ** 0.5
     return {"mean": mean, "standard_error": error, "better": sum(d > 0 for d in differences) / len(differences)}
@@ -72,7 +73,7 @@ def summarise(methods: Mapping[str, Sequence[Path]], reference: str) -> dict[str
             **{key: dict(zip(("mean", "std"), spread(values), strict=True)) for key, values in scores.items()},
             "splits": scores["dice"],
             "seconds_per_step": statistics.median(run["seconds_per_step"] for run in runs),
-            "peak_memory_mib": max(run["peak_memory_mib"] for run in runs),
+            "peak_memory_mib": max((run["peak_memory_mib"] or 0.0 for run in runs), default=None),
             "machine": runs[0]["machine"],
             "difference": paired_difference(runs, metrics[reference]) if name != reference else None,
         }

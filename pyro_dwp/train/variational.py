@@ -40,7 +40,8 @@ class VariationalTask:
     `AuxiliaryELBO`), and "train/loss" is −ELBO with the KL weight of the step.
 
     Args:
-        model: a Pyro program of image and label with a `network` (`LiftedNetwork`) whose other parameters are points.
+        model: a Pyro program of image and label with a `network` (`LiftedNetwork`) whose other parameters are points, and a
+            `prior` (`PriorFamily`), whose parameters, if it has any to train, belong to θ.
         guide: samples every weight site.
         elbo: its `data_scale` and `kl_weight` are set before each step.
         training: the N labelled cases.
@@ -87,6 +88,8 @@ class VariationalTask:
             "encoders": elbo.encoders,
             "counter": self.counter,
         }
+        if any(parameter.requires_grad for parameter in self.model.prior.parameters()):
+            self.modules["prior"] = self.model.prior
 
     def step(self, indices: Tensor) -> dict[str, float]:
         """Take one SVI step on these cases; return the loss and the ELBO's parts, in nats."""

@@ -58,13 +58,9 @@ def test_a_batch_holds_the_cases_in_order() -> None:
     assert torch.equal(batch.image[1], cases[1].image)
 
 
-def test_smaller_cases_are_padded_at_the_end_with_edge_voxels_and_background() -> None:
-    small, large = prepared("a", label=1, shape=(4, 5, 3)), prepared("b", shape=(6, 4, 5))
-    batch = stack([small, large])
-    assert batch.image.shape == (2, 1, 6, 5, 5)
-    assert torch.equal(batch.image[0, :, :4, :, :3], small.image)
-    assert torch.equal(batch.image[0, :, 5, :, 4], small.image[:, 3, :, 2])
-    assert batch.label[0].sum() == small.label.sum() == 60
+def test_cases_of_different_grids_are_not_batched_and_the_cures_are_named() -> None:
+    with pytest.raises(DataError, match=r"a has \(4, 5, 3\) voxels and b \(6, 4, 5\).*preprocess.grid.*batch_size"):
+        stack([prepared("a", shape=(4, 5, 3)), prepared("b", shape=(6, 4, 5))])
 
 
 def test_an_empty_batch_is_refused() -> None:

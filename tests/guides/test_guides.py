@@ -91,6 +91,8 @@ def test_a_start_that_does_not_fit_and_a_scale_that_is_not_positive_are_refused(
         MeanField(sites, start | {"init_conv.weight": torch.zeros(1)})
     with pytest.raises(ConfigError, match="relative_scale"):
         MeanField(sites, start, relative_scale=0.0)
+    with pytest.raises(ConfigError, match="all 0"):
+        MeanField(sites, {name: torch.zeros_like(value) for name, value in start.items()})
 
 
 def test_a_guide_without_a_distribution_cannot_be_built() -> None:

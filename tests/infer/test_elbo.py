@@ -189,9 +189,10 @@ def test_two_layers_of_one_group_are_scored_as_one_set_of_kernels() -> None:
     agree(repeated(AuxiliaryELBO({"1": oracle.exact_encoder(decoder)}), model, guide, 2_000), kl.item())
 
 
-def test_the_loss_is_minus_data_plus_weighted_kl_and_the_kl_the_sum_of_its_parts() -> None:
+@pytest.mark.parametrize("particles", [1, 4])
+def test_the_loss_is_minus_data_plus_weighted_kl_and_the_kl_the_sum_of_its_parts(particles: int) -> None:
     decoder = oracle.LinearDecoder(WEIGHTS, LATENT)
-    elbo = AuxiliaryELBO({"1": oracle.wrong_encoder(decoder)}, data_scale=5.0, kl_weight=0.1)
+    elbo = AuxiliaryELBO({"1": oracle.wrong_encoder(decoder)}, data_scale=5.0, kl_weight=0.1, num_particles=particles)
     loss = elbo.loss(Program(deep_prior(decoder)), Gaussian())
     parts = elbo.parts
     assert loss == pytest.approx(-parts["data"] + 0.1 * parts["kl"], rel=1e-12)

@@ -16,12 +16,12 @@ from pyro_dwp.sites import WeightSite, weight_sites
 CHANNELS = (2, 4)
 
 
-def stored(folder: Path, ndim: int) -> str:
+def stored(folder: Path, ndim: int, metadata: dict | None = None) -> str:
     path = folder / f"prior-{ndim}.safetensors"
     shape = (3,) * ndim
     groups = sorted(set(UNet(channels=CHANNELS, ndim=ndim).kernel_groups().values()))
     coders = {group: build_coders("dense", shape, 2, 0.1, 8) for group in groups}
-    save_prior(path, coders, variant="dense", kernel_shape=shape, latent=2, hidden=8, metadata={})
+    save_prior(path, coders, variant="dense", kernel_shape=shape, latent=2, hidden=8, metadata=metadata or {})
     return str(path)
 
 
@@ -105,3 +105,11 @@ def test_a_family_whose_prior_has_the_wrong_shape_is_refused_with_both_shapes() 
 
     with pytest.raises(ConfigError, match=r"\(3, 3\).*Scalar.*\(2, 2\)"):
         Scalar().site_distribution(WeightSite("w", torch.Size([1, 1, 3, 3]), "1"))
+
+
+def test_a_prior_of_networks_of_another_depth_is_refused(tmp_path: Path) -> None:
+    family = DeepWeight(
+        stored(tmp_path, 3, {"bank": {"layers": {"1": ["init_conv.weight"], "3": ["up1.conv_1.weight"]}}})
+    )
+    with pytest.raises(ConfigError, match=r"'up1.conv_1.weight' is in group '2'.*in group '3'.*another depth"):
+        family.distribution(WeightSite("up1.conv_1.weight", torch.Size([1, 1, 3, 3, 3]), "2"))

@@ -13,7 +13,7 @@ from pyro_dwp.infer import AuxiliaryELBO
 from pyro_dwp.likelihoods import Categorical, DiceCrossEntropy
 from pyro_dwp.nn import UNet
 from pyro_dwp.nn.kernel_coders import build_coders
-from pyro_dwp.priors import DeepWeight, Gaussian, PriorFamily
+from pyro_dwp.priors import DeepWeight, Gaussian, GaussianPrior, PriorFamily
 from pyro_dwp.priors.store import save_prior
 from pyro_dwp.train import VariationalTask
 from pyro_dwp.transfer import start_weights
@@ -38,7 +38,9 @@ def deep(folder: Path, ndim: int) -> DeepWeight:
     return DeepWeight(str(path))
 
 
-def task(prior: PriorFamily, guide_class: type, ndim: int = 3, device: object = "cpu", **settings: object) -> VariationalTask:
+def task(
+    prior: PriorFamily, guide_class: type, ndim: int = 3, device: object = "cpu", **settings: object
+) -> VariationalTask:
     network = UNet(channels=CHANNELS, ndim=ndim)
     likelihood = settings.pop("likelihood", DiceCrossEntropy())
     elbo_settings = {key: settings.pop(key) for key in ("kl_weight", "draws", "kernels_per_group") if key in settings}
@@ -64,7 +66,9 @@ def test_every_prior_guide_and_likelihood_take_three_finite_steps(
     before = [p.detach().clone() for p in run.guide.parameters()]
     for _ in range(3):
         assert all(np.isfinite(value) for value in run.step(torch.tensor([0, 2])).values())
-    assert all(not torch.equal(a, b) and b.isfinite().all() for a, b in zip(before, run.guide.parameters(), strict=True))
+    assert all(
+        not torch.equal(a, b) and b.isfinite().all() for a, b in zip(before, run.guide.parameters(), strict=True)
+    )
     assert set(run.validate()) == {"loss", "dice"}
 
 
@@ -113,3 +117,19 @@ def test_predictive_draws_weights_from_the_guide() -> None:
 def test_impossible_settings_are_refused(settings: dict) -> None:
     with pytest.raises(ConfigError):
         task(Gaussian(), Point, **settings)
+
+
+def test_a_prior_with_parameters_of_its_own_is_trained_and_kept() -> None:
+    class Learned(PriorFamily):
+        def __init__(self) -> None:
+            super().__init__()
+            self.log_scale = torch.nn.Parameter(torch.tensor(-3.0))
+
+        def distribution(self, site: object) -> object:
+            return GaussianPrior(self.log_scale.exp(), site.kernel_shape)
+
+    run = task(Learned(), MeanField)
+    run.step(torch.tensor([0, 1]))
+    assert run.model.prior.log_scale.item() != -3.0
+    assert run.modules["prior"] is run.model.prior
+    assert "prior" not in task(Gaussian(), MeanField).modules
