@@ -128,7 +128,7 @@ class DeepWeight(PriorFamily):
         fitted = next((group for group, names in self._layers.items() if site.name in names), site.group)
         if fitted != site.group:
             raise ConfigError(
-                f"Site {site.name!r} is in group {site.group!r}, but in the networks that the prior {self.stored.path} was fitted "
+                f"Site {site.name!r} is in group {site.group!r}, but in the networks that {self.stored.path} was fitted "
                 f"to it was in group {fitted!r}: they had another depth. Fit a prior on networks of this architecture with "
                 "run/train_prior.py."
             )
