@@ -95,6 +95,26 @@ def weight_sites(network: nn.Module, groups: Mapping[str, str] | None = None) ->
     return {name: WeightSite(name, shape, groups[name]) for name, shape in shapes.items()}
 
 
+def declared(network: nn.Module, attribute: str) -> int:
+    """Return a number that a network says of itself: `classes` of its output, or `in_channels` of its input.
+
+    Raises:
+        ConfigError: if it does not.
+
+    Example:
+        >>> from pyro_dwp.nn import UNet
+        >>> declared(UNet(), "classes")
+        2
+    """
+    value = getattr(network, attribute, None)
+    if not isinstance(value, int):
+        raise ConfigError(
+            f"A segmentation network has the attributes `classes` and `in_channels`, but {type(network).__name__} has no "
+            f"`{attribute}`. Set self.{attribute} in its constructor."
+        )
+    return value
+
+
 class LiftedNetwork(nn.Module):
     """A copy of a network that takes the weights of its sites as an argument; the original is unchanged.
 

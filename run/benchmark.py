@@ -1,32 +1,51 @@
 #!/usr/bin/env python
 """Compare methods on the same splits: one run of svi_target.py for each method and split, then one table.
 
-A method is a name and the flags that it adds to the config. Finished runs are kept, so that a comparison that was
-stopped goes on where it was.
+A method is a name and the flags that it adds to the config. Every run is a process of its own. Finished runs are kept,
+so that a comparison that was stopped goes on where it was.
 
 Example:
     python run/benchmark.py --config lgg_benchmark
 """
 
-import importlib.util
 import shlex
+import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pyro_dwp.cli import run_script, write_json
-from pyro_dwp.errors import TrainingError
+from pyro_dwp.cli import first_command, run_script, write_json
+from pyro_dwp.errors import ConfigError, TrainingError
 from pyro_dwp.report.summary import summarise, summary_table
 
 HERE = Path(__file__).parent
+INTERRUPTED = 130
 
 
-def svi_target(arguments: list[str]) -> None:
-    """Call run/svi_target.py; stop if it fails."""
-    spec = importlib.util.spec_from_file_location("svi_target", HERE / "svi_target.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    if run_script(script.main, script.QUICK, arguments):
-        raise TrainingError(f"svi_target.py {shlex.join(arguments)} failed; its message is above.")
+def finish(folder: Path, arguments: list[str], log: bool) -> None:
+    """Run svi_target.py in this folder, or what is left of it, unless it has finished with the same arguments."""
+    wanted = [*arguments, "--name", folder.relative_to("runs").as_posix()]
+    begun = (folder / "config.yaml").exists()
+    if begun and sorted(first_command(folder)[1:]) != sorted(wanted):
+        raise ConfigError(
+            f"{folder} was begun with other arguments: {shlex.join(first_command(folder))}. Choose another --name, or delete it."
+        )
+    if (folder / "metrics.json").exists():
+        return
+    command = [sys.executable, str(HERE / "svi_target.py"), *wanted, *(["--resume"] if begun else [])]
+    if not log:
+        status = subprocess.run(command).returncode
+    else:
+        path = folder.with_name(folder.name + ".log")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            status = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT).returncode
+    if status == INTERRUPTED:
+        raise KeyboardInterrupt(
+            "Stopped. Run the same command again: finished runs are kept, the last ones are resumed."
+        )
+    if status:
+        raise TrainingError(f"{shlex.join(command)} failed; its message is {f'in {path}' if log else 'above'}.")
 
 
 def main(
@@ -36,6 +55,7 @@ def main(
     splits: int = 3,
     name: str = "benchmark",
     flags: str = "",
+    parallel: int = 1,
 ) -> None:
     """Run every method on every split and print Dice and IoU with their spread over the splits.
 
@@ -43,19 +63,34 @@ def main(
         target: config of run/svi_target.py, a file or a name in run/configs/.
         methods: name of a method → the flags that it adds.
         reference: name of the method that the others' Dice is compared with, scan by scan.
-        splits: number of random splits; split i has split_seed i and seed i.
+        splits: number of random splits; split i has split_seed i and seed i. The test scans are the same for all.
         name: of the folder under runs/ that holds one folder for each run, and summary.json.
         flags: added for all methods, for instance '--threads 1'.
+        parallel: runs at the same time; with more than one, each writes to runs/NAME/METHOD-split-i.log.
     """
+    if reference not in methods or parallel < 1 or splits < 1:
+        raise ConfigError(
+            f"A benchmark compares with one of its methods ({', '.join(methods)}) on at least one split, with at least one run "
+            f"at a time, but received {reference=}, {splits=}, {parallel=}."
+        )
     folders = {method: [Path("runs") / name / f"{method}-split-{i}" for i in range(splits)] for method in methods}
-    for split in range(splits):
-        for method, extra in methods.items():
-            folder = folders[method][split]
-            if (folder / "metrics.json").exists():
-                continue
-            place = ["--name", str(folder.relative_to("runs")), "--split_seed", str(split), "--seed", str(split)]
-            again = ["--resume"] if (folder / "checkpoint").exists() else []
-            svi_target(["--config", target, *shlex.split(extra), *shlex.split(flags), *place, *again])
+    with ThreadPoolExecutor(parallel) as pool:
+        pending = [
+            pool.submit(
+                finish,
+                folders[method][i],
+                ["--config", target, *shlex.split(f"{extra} {flags}"), "--split_seed", str(i), "--seed", str(i)],
+                parallel > 1,
+            )
+            for i in range(splits)
+            for method, extra in methods.items()
+        ]
+        try:
+            for run in pending:
+                run.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     rows = summarise(folders, reference)
     write_json(Path("runs") / name / "summary.json", rows)
     print(summary_table(rows, reference))

@@ -12,14 +12,13 @@ Example:
 import sys
 from pathlib import Path
 
-import torch
 from rich.progress import track
 
 from pyro_dwp.cli import run_script
 from pyro_dwp.cli.trained import load_run
 from pyro_dwp.data import case_name, nifti_files, read_scan
 from pyro_dwp.predict import predict_scan, write_prediction
-from pyro_dwp.train import configure_pyro
+from pyro_dwp.train import configure_pyro, use_machine
 
 
 def main(
@@ -48,8 +47,7 @@ def main(
         threads: CPU threads; None leaves torch's choice.
     """
     configure_pyro(validation=False)
-    if threads:
-        torch.set_num_threads(threads)
+    use_machine(device, threads)
     trained = load_run(run, device)
     files = nifti_files(images) if images.is_dir() else {case_name(images): images}
     drawn = trained.samples if samples is None else samples

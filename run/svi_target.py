@@ -20,7 +20,7 @@ from torch import nn
 from guides import Guide
 from models.segmentation import SegmentationModel
 from pyro_dwp.cli import begin_run, run_script, write_json
-from pyro_dwp.data import CaseSource, Preprocess, prepare, split_cases
+from pyro_dwp.data import CaseSource, Preprocess, keep_split, prepare, split_cases
 from pyro_dwp.errors import ConfigError
 from pyro_dwp.infer import AuxiliaryELBO, describe_scales, weight_scales
 from pyro_dwp.likelihoods import Likelihood
@@ -28,7 +28,8 @@ from pyro_dwp.metrics import CaseTable
 from pyro_dwp.predict import score_cases
 from pyro_dwp.priors import PriorFamily
 from pyro_dwp.report import draw_case, draw_run, figure_cases
-from pyro_dwp.train import Logbook, Schedule, VariationalTask, configure_pyro, draw_network, fit
+from pyro_dwp.sites import declared
+from pyro_dwp.train import Logbook, Schedule, VariationalTask, configure_pyro, draw_network, fit, use_machine
 from pyro_dwp.train.resources import machine, peak_memory_mib
 from pyro_dwp.transfer import Start, load_network, scale_parameters, start_weights
 
@@ -105,18 +106,18 @@ def main(
             f"{validation=}, {test=}, {samples=}. Set each to 1 or more."
         )
     configure_pyro(validation=False)
+    use_machine(device, threads)
     torch.manual_seed(seed)
-    if threads:
-        torch.set_num_threads(threads)
     folder = begin_run("svi_target", name, resume, overwrite)
-    split = split_cases(data.names(), train, validation, test, split_seed, test_seed)
-    write_json(folder / "split.json", split.to_dict())
+    names = data.names()
+    split = keep_split(folder / "split.json", split_cases(names, train, validation, test, split_seed, test_seed), names)
 
     # The program: network, prior and likelihood make the model; the guide approximates its posterior.
     target = scale_parameters(network(), initial_scale)
     if source:
         load_network(source, target)
-    learning, steering = (prepare(data, part, preprocess, target.classes) for part in (split.train, split.validation))
+    classes = declared(target, "classes")
+    learning, steering = (prepare(data, part, preprocess, classes) for part in (split.train, split.validation))
     with torch.no_grad():
         target(learning[0].image[None])  # a network that does not fit the scans is refused before there is a run
     model = SegmentationModel(target, prior, likelihood)

@@ -22,7 +22,7 @@ from pyro_dwp.nn.kernel_coders import build_coders
 from pyro_dwp.priors.store import save_prior
 from pyro_dwp.report import kernels as draw_kernels
 from pyro_dwp.report import save_figure
-from pyro_dwp.train import Schedule, configure_pyro, fit
+from pyro_dwp.train import Schedule, configure_pyro, fit, use_machine
 from pyro_dwp.train.kernel_task import KernelTask
 
 
@@ -67,8 +67,7 @@ def main(
         threads: CPU threads; None leaves torch's choice.
     """
     configure_pyro()
-    if threads:
-        torch.set_num_threads(threads)
+    use_machine(device, threads)
     kernels = KernelBank.load(bank)
     folder = begin_run("train_prior", name, resume, overwrite)
     coders, rows, epochs = {}, [], {}

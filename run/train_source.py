@@ -17,10 +17,11 @@ import torch
 from torch import nn
 
 from pyro_dwp.cli import begin_run, run_script, write_json
-from pyro_dwp.data import CaseSource, Phantoms, Preprocess, bootstrap, prepare, split_cases
+from pyro_dwp.data import CaseSource, Phantoms, Preprocess, bootstrap, keep_split, prepare, split_cases
 from pyro_dwp.errors import ConfigError
 from pyro_dwp.nn import UNet
-from pyro_dwp.train import PointTask, Schedule, fit
+from pyro_dwp.sites import declared
+from pyro_dwp.train import PointTask, Schedule, fit, use_machine
 from pyro_dwp.transfer import load_network, save_network, scale_parameters
 
 CONFIG = Path(__file__).parent / "configs" / "quick_source.yaml"
@@ -72,12 +73,11 @@ def main(
             "A source needs a case to validate with, a network and a cycle, but received "
             f"{validation=}, {networks=}, {cycles=}. Set each to 1 or more."
         )
-    if threads:
-        torch.set_num_threads(threads)
+    use_machine(device, threads)
     folder = begin_run("train_source", name, resume, overwrite)
-    split = split_cases(data.names(), train, validation, 0, split_seed)
-    write_json(folder / "split.json", split.to_dict())
-    classes = network().classes
+    names = data.names()
+    split = keep_split(folder / "split.json", split_cases(names, train, validation, 0, split_seed), names)
+    classes = declared(network(), "classes")
     cases = {case.name: case for case in prepare(data, split.train + split.validation, preprocess, classes)}
     with torch.no_grad():
         network()(cases[split.train[0]].image[None])  # one that does not fit the scans is refused before there is a run

@@ -126,6 +126,18 @@ def load_config(folder: Path | str) -> dict[str, Any]:
     return config
 
 
+def first_command(folder: Path | str) -> list[str]:
+    """Return the command that began a run: script and arguments.
+
+    Raises:
+        DataError: if the folder holds no run.
+    """
+    path = Path(folder) / FILE
+    if not path.is_file():
+        raise DataError(f"{folder} is not the folder of a run: it holds no {FILE}. Give a folder under runs/.")
+    return shlex.split(read_yaml(path)[PROVENANCE][0]["command"])
+
+
 def write_config(folder: Path, config: Mapping[str, Any], script: Path, argv: Sequence[str]) -> None:
     """Write a run's resolved settings, followed by one entry of provenance for each time it was started."""
     path = folder / FILE

@@ -26,6 +26,7 @@ class Invocation:
         config: resolved settings.
         label: of the config file, e.g. "quick"; empty where there is none.
         begun: folder that this call has made, None while there is none.
+        folder: that this call works in, made or reopened; None while there is none.
     """
 
     script: Path
@@ -33,6 +34,15 @@ class Invocation:
     config: dict[str, Any]
     label: str
     begun: Path | None = None
+    folder: Path | None = None
+
+    @property
+    def advice(self) -> str:
+        """What to tell a user who stopped this call."""
+        if self.folder is None or not any(self.folder.rglob("checkpoint")):
+            return "Stopped."
+        name = self.config.get("name") or self.folder.name
+        return f"Stopped. {self.folder} keeps what was trained; continue with --resume --name {name}."
 
     def discard(self) -> None:
         """Remove the folder that this call made, where it failed before there was anything to resume."""
@@ -77,7 +87,7 @@ def begin_run(
         folder, new = run_folder(name, root, resume, overwrite), not resume
     if invocation is None:
         return folder
-    invocation.begun = folder if new else None
+    invocation.begun, invocation.folder = folder if new else None, folder
     if resume and (folder / FILE).exists():
         changed = differences(load_config(folder), invocation.config)
         if changed:
@@ -85,7 +95,8 @@ def begin_run(
                 f"{folder} cannot be resumed with other settings:\n  " + "\n  ".join(changed) + "\nLeave the settings "
                 "out (--resume reads them from the run), or begin a new run under another --name."
             )
-    write_config(folder, invocation.config, invocation.script, invocation.argv)
+    kept = {key: value for key, value in invocation.config.items() if key not in ("resume", "overwrite")}
+    write_config(folder, kept, invocation.script, invocation.argv)
     return folder
 
 

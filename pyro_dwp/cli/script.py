@@ -61,7 +61,7 @@ def run_script(main: Callable[..., Any], default_config: Path | None = None, arg
         return BAD_INPUT
     except KeyboardInterrupt as interrupt:
         _discard(invocation)
-        print(f"\n{str(interrupt) or 'Stopped.'}", file=sys.stderr)
+        print(f"\n{str(interrupt) or (invocation.advice if invocation else 'Stopped.')}", file=sys.stderr)
         return INTERRUPTED
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0

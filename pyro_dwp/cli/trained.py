@@ -11,7 +11,7 @@ from pyro_dwp.cli.configs import load_config
 from pyro_dwp.cli.parser import instantiate
 from pyro_dwp.data import Preprocess
 from pyro_dwp.errors import ConfigError
-from pyro_dwp.sites import LiftedNetwork, weight_sites
+from pyro_dwp.sites import LiftedNetwork, declared, weight_sites
 from pyro_dwp.train import draw_network, load_module
 
 
@@ -63,4 +63,6 @@ def load_run(folder: Path, device: torch.device | str = "cpu") -> TrainedRun:
     load_module(folder, "network", lifted)
     load_module(folder, "guide", guide)
     preprocess = instantiate(Preprocess, config["preprocess"])
-    return TrainedRun(lifted.to(device), guide.to(device), preprocess, network.in_channels, config["samples"])
+    return TrainedRun(
+        lifted.to(device), guide.to(device), preprocess, declared(network, "in_channels"), config["samples"]
+    )

@@ -5,7 +5,7 @@ from pyro_dwp.data.layouts import CaseSource, Decathlon, FolderPairs, expand, ni
 from pyro_dwp.data.nifti import case_name, read_scan, write_volume
 from pyro_dwp.data.phantoms import Phantoms
 from pyro_dwp.data.scan import Scan
-from pyro_dwp.data.splits import Split, bootstrap, split_cases
+from pyro_dwp.data.splits import Split, bootstrap, keep_split, split_cases
 from pyro_dwp.data.transforms import Prepared, Preprocess, check_labels
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "case_name",
     "check_labels",
     "expand",
+    "keep_split",
     "nifti_files",
     "prepare",
     "read_scan",

@@ -1,7 +1,10 @@
 """Which cases train, validate and test: never the same one twice."""
 
+import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 
@@ -87,6 +90,36 @@ def split_cases(
     if test_seed is not None:
         others = _shuffled(others, seed)
     return Split(tuple(others[validation:][:train]), tuple(others[:validation]), tuple(tested))
+
+
+def keep_split(path: Path, drawn: Split, names: Sequence[str]) -> Split:
+    """Write a split beside a run, or return the one that is there already.
+
+    A run that is resumed must go on with its own cases: if scans have come or gone since, a split that is drawn again
+    would put former training cases into the test set.
+
+    Args:
+        path: split.json of the run.
+        drawn: the split of a new run.
+        names: of the cases that are there now.
+
+    Raises:
+        DataError: if the file is unreadable, or names a case that is no longer there.
+    """
+    if not path.exists():
+        beside = path.with_name(path.name + ".tmp")
+        beside.write_text(json.dumps(drawn.to_dict(), indent=2) + "\n", encoding="utf-8")
+        os.replace(beside, path)
+        return drawn
+    try:
+        kept = Split.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise DataError(f"{path} is no split of a run: {error}. Restore it, or begin a new run.") from error
+    if gone := sorted({*kept.train, *kept.validation, *kept.test} - set(names)):
+        raise DataError(
+            f"{path} names cases that are no longer there: {', '.join(gone[:5])}. Put them back, or begin a new run."
+        )
+    return kept
 
 
 def _shuffled(names: Sequence[str], seed: int) -> list[str]:

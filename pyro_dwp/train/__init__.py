@@ -7,7 +7,7 @@ from pyro_dwp.train.loop import History, Task, fit
 from pyro_dwp.train.optim import JointAdam
 from pyro_dwp.train.point import PointTask
 from pyro_dwp.train.schedule import Schedule
-from pyro_dwp.train.settings import configure_pyro
+from pyro_dwp.train.settings import configure_pyro, use_machine
 from pyro_dwp.train.variational import VariationalTask, draw_network
 
 __all__ = [
@@ -23,4 +23,5 @@ __all__ = [
     "draw_network",
     "fit",
     "load_module",
+    "use_machine",
 ]

@@ -153,7 +153,7 @@ def fit(
         kept = (checkpoint.peek(folder) or {"epoch": 0})["epoch"]
         raise Interrupted(
             f"Stopped in epoch {len(history.rows) + 1}. The state after {kept} epoch(s) is kept in "
-            f"{Path(folder) / checkpoint.FILE}; run the same command with --resume to continue."
+            f"{Path(folder) / checkpoint.FILE}; run the same command with --resume (and without --overwrite) to continue."
         ) from interrupt
     history.stopped = stopped
     return history

@@ -57,6 +57,8 @@ class JointAdam(PyroOptim):
                 "Every group needs a rate of the same name, but the groups are "
                 f"{sorted(groups)} and the rates {sorted(rates)}."
             )
+        if negative := {name: rate for name, rate in rates.items() if rate < 0}:
+            raise ConfigError(f"Learning rates are 0 or more, but these are not: {negative}. Change them.")
         if clip_norm is not None and not clip_norm > 0:
             raise ConfigError(f"clip_norm is the largest gradient norm and must be positive, but is {clip_norm}.")
         self.clip_norm = clip_norm
