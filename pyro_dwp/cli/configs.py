@@ -36,7 +36,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         found = get_loader("yaml")(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"{path} is not readable as YAML: {error}. Check indentation, brackets and colons."
+            f"{path} is not readable as YAML: {' '.join(str(error).split())}. Check indentation, brackets and colons."
         ) from error
     if found is None or found == "":
         return {}

@@ -4,7 +4,6 @@ import argparse
 import inspect
 import json
 import re
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -50,7 +49,7 @@ class ScriptParser:
         self.bases = class_parameters(main)
         self.parser = ArgumentParser(
             prog=Path(inspect.getfile(main)).name,
-            description=inspect.getdoc(sys.modules[main.__module__]),
+            description=inspect.cleandoc(main.__globals__.get("__doc__") or ""),
             exit_on_error=False,
             allow_abbrev=False,
             formatter_class=HelpFormatter,
@@ -149,7 +148,8 @@ class ScriptParser:
         key = re.match(r'Parser key "([^"]+)"', message)
         in_files = key and sources and not any(flag.startswith(f"--{key[1]}") for flag in flags)
         message = re.sub(r'Parser key "([^"]+)":\s*', r"\1: ", message)
-        return (f"{', '.join(sources)}: " if in_files else "") + plain_types(message)
+        line = " ".join(plain_types(message).split())
+        return (f"{', '.join(sources)}: " if in_files else "") + line
 
     def plain(self, settings: Namespace) -> dict[str, Any]:
         """Return settings as a dict of YAML's own types, which `read` takes back."""

@@ -369,7 +369,7 @@ def test_a_resumption_with_other_settings(
                 "--prior.path", chain / "runs/prior/prior.safetensors")  # fmt: skip
     assert done.status == 2
     assert "runs/target cannot be resumed with other settings" in done.err
-    assert "kl_weight: 0.01 in the run, 0.5 now" in done.err
+    assert "kl_weight: 0.1 in the run, 0.5 now" in done.err
     assert before == {path: path.read_bytes() for path in run_folder.rglob("*") if path.is_file()}
 
 

@@ -128,7 +128,7 @@ def test_progress_shows_loss_parts_validation_dice_and_time_left(chain: Path) ->
         ["--likelihood", "categorical"],
         ["--kernels_per_group", "null", "--warm_up", "3", "--clip_norm", "1"],
         ["--kernels_per_group", "5", "--prior.scale", "0.1", "--schedule.batch_size", "1"],
-        ["--preprocess.grid", "null", "--preprocess.spacing", "[8,7,6]"],
+        ["--preprocess.grid", "null", "--preprocess.spacing", "[8,7,6]", "--schedule.batch_size", "1"],
         ["--network.channels", "[2,3,4]", "--preprocess.grid", "[11,16,13]"],
     ],
     ids=" ".join,
@@ -193,7 +193,18 @@ def test_an_unknown_name_lists_the_legal_ones(call: Call, tmp_path: Path, flag: 
 
 def test_the_guide_starts_from_a_source_network(run: Call, chain: Path) -> None:
     path = chain / "runs" / "source" / "networks" / "network-00-cycle-1.safetensors"
-    folder = run("--guide", "point", "--start", "source", "--source", path, "--schedule.learning_rate", "1.1e-6")
+    folder = run(
+        "--guide",
+        "point",
+        "--start",
+        "source",
+        "--source",
+        path,
+        "--schedule.learning_rate",
+        "1.1e-6",
+        "--schedule.stop_rate",
+        "1e-6",
+    )
     source = load_file(path)
     found = {key.rpartition(":")[2].replace("/", "."): value for key, value in weights(folder).items()}
     found |= {key.rpartition("/network.")[2]: value for key, value in weights(folder, "network").items()}
