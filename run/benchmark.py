@@ -9,41 +9,46 @@ Example:
 """
 
 import shlex
+import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import nullcontext
 from pathlib import Path
+from threading import Event
 
 from pyro_dwp.cli import first_command, run_script, write_json
 from pyro_dwp.errors import ConfigError, TrainingError
 from pyro_dwp.report.summary import summarise, summary_table
 
 HERE = Path(__file__).parent
-INTERRUPTED = 130
+INTERRUPTED = (130, -signal.SIGINT)
 
 
-def finish(folder: Path, arguments: list[str], log: bool) -> None:
-    """Run svi_target.py in this folder, or what is left of it, unless it has finished with the same arguments."""
-    wanted = [*arguments, "--name", folder.relative_to("runs").as_posix()]
-    begun = (folder / "config.yaml").exists()
-    if begun and sorted(first_command(folder)[1:]) != sorted(wanted):
+def check(folder: Path, arguments: list[str]) -> None:
+    """Refuse a run that was begun with other arguments, in whatever order."""
+    begun = first_command(folder)[1:] if (folder / "config.yaml").exists() else arguments
+    one, other = (sorted(f" {shlex.join(given)}".split(" --")) for given in (begun, arguments))
+    if one != other:
         raise ConfigError(
-            f"{folder} was begun with other arguments: {shlex.join(first_command(folder))}. Choose another --name, or delete it."
+            f"{folder} was begun with other arguments: {shlex.join(begun)}. Choose another --name, or delete it."
         )
-    if (folder / "metrics.json").exists():
+
+
+def finish(folder: Path, arguments: list[str], log: bool, stop: Event) -> None:
+    """Run svi_target.py in this folder, or what is left of it, unless it has finished or another run has failed."""
+    if stop.is_set() or (folder / "metrics.json").exists():
         return
-    command = [sys.executable, str(HERE / "svi_target.py"), *wanted, *(["--resume"] if begun else [])]
-    if not log:
-        status = subprocess.run(command).returncode
-    else:
-        path = folder.with_name(folder.name + ".log")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as file:
-            status = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT).returncode
-    if status == INTERRUPTED:
-        raise KeyboardInterrupt(
-            "Stopped. Run the same command again: finished runs are kept, the last ones are resumed."
-        )
+    again = ["--resume"] if (folder / "config.yaml").exists() else []
+    command = [sys.executable, str(HERE / "svi_target.py"), *arguments, *again]
+    path = folder.with_name(folder.name + ".log")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") if log else nullcontext() as file:
+        status = subprocess.run(command, stdout=file, stderr=file).returncode
+    if status:
+        stop.set()
+    if status in INTERRUPTED:
+        raise KeyboardInterrupt
     if status:
         raise TrainingError(f"{shlex.join(command)} failed; its message is {f'in {path}' if log else 'above'}.")
 
@@ -74,23 +79,29 @@ def main(
             f"at a time, but received {reference=}, {splits=}, {parallel=}."
         )
     folders = {method: [Path("runs") / name / f"{method}-split-{i}" for i in range(splits)] for method in methods}
-    with ThreadPoolExecutor(parallel) as pool:
-        pending = [
-            pool.submit(
-                finish,
-                folders[method][i],
-                ["--config", target, *shlex.split(f"{extra} {flags}"), "--split_seed", str(i), "--seed", str(i)],
-                parallel > 1,
-            )
-            for i in range(splits)
-            for method, extra in methods.items()
+    runs = {
+        folders[method][i]: [
+            *("--config", target, *shlex.split(f"{extra} {flags}"), "--split_seed", str(i), "--seed", str(i)),
+            *("--name", folders[method][i].relative_to("runs").as_posix()),
         ]
-        try:
-            for run in pending:
-                run.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        for i in range(splits)
+        for method, extra in methods.items()
+    }
+    for folder, arguments in runs.items():
+        check(folder, arguments)
+    stop = Event()
+    try:
+        with ThreadPoolExecutor(parallel) as pool:
+            try:
+                pending = [pool.submit(finish, *run, parallel > 1, stop) for run in runs.items()]
+                for done in as_completed(pending):
+                    done.result()
+            finally:
+                stop.set()
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(
+            "Stopped. Run the same command again: finished runs are kept, the last ones are resumed."
+        ) from interrupt
     rows = summarise(folders, reference)
     write_json(Path("runs") / name / "summary.json", rows)
     print(summary_table(rows, reference))

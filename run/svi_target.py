@@ -110,13 +110,15 @@ def main(
     torch.manual_seed(seed)
     folder = begin_run("svi_target", name, resume, overwrite)
     names = data.names()
-    split = keep_split(folder / "split.json", split_cases(names, train, validation, test, split_seed, test_seed), names)
+    split = keep_split(
+        folder / "split.json", names, lambda: split_cases(names, train, validation, test, split_seed, test_seed)
+    )
 
     # The program: network, prior and likelihood make the model; the guide approximates its posterior.
     target = scale_parameters(network(), initial_scale)
     if source:
         load_network(source, target)
-    classes = declared(target, "classes")
+    classes, _ = (declared(target, number) for number in ("classes", "in_channels"))  # run/predict.py needs both
     learning, steering = (prepare(data, part, preprocess, classes) for part in (split.train, split.validation))
     with torch.no_grad():
         target(learning[0].image[None])  # a network that does not fit the scans is refused before there is a run

@@ -76,7 +76,7 @@ def main(
     use_machine(device, threads)
     folder = begin_run("train_source", name, resume, overwrite)
     names = data.names()
-    split = keep_split(folder / "split.json", split_cases(names, train, validation, 0, split_seed), names)
+    split = keep_split(folder / "split.json", names, lambda: split_cases(names, train, validation, 0, split_seed))
     classes = declared(network(), "classes")
     cases = {case.name: case for case in prepare(data, split.train + split.validation, preprocess, classes)}
     with torch.no_grad():

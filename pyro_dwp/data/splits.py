@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -92,28 +92,29 @@ def split_cases(
     return Split(tuple(others[validation:][:train]), tuple(others[:validation]), tuple(tested))
 
 
-def keep_split(path: Path, drawn: Split, names: Sequence[str]) -> Split:
-    """Write a split beside a run, or return the one that is there already.
+def keep_split(path: Path, names: Sequence[str], draw: Callable[[], Split]) -> Split:
+    """Return the split that lies beside a run; where there is none yet, draw and write it.
 
     A run that is resumed must go on with its own cases: if scans have come or gone since, a split that is drawn again
     would put former training cases into the test set.
 
     Args:
         path: split.json of the run.
-        drawn: the split of a new run.
         names: of the cases that are there now.
+        draw: gives the split of a new run.
 
     Raises:
         DataError: if the file is unreadable, or names a case that is no longer there.
     """
     if not path.exists():
+        drawn = draw()
         beside = path.with_name(path.name + ".tmp")
         beside.write_text(json.dumps(drawn.to_dict(), indent=2) + "\n", encoding="utf-8")
         os.replace(beside, path)
         return drawn
     try:
         kept = Split.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise DataError(f"{path} is no split of a run: {error}. Restore it, or begin a new run.") from error
     if gone := sorted({*kept.train, *kept.validation, *kept.test} - set(names)):
         raise DataError(

@@ -92,6 +92,7 @@ class UNet(nn.Module):
         Kuzina, Egorov, Burnaev 2019, Front. Neurosci. 13:844, figure 2.
 
     Example:
+        >>> import torch
         >>> network = UNet()
         >>> sum(p.numel() for p in network.parameters())
         726480

@@ -4,6 +4,7 @@ Pyro's own optimisers make one torch optimiser per tensor. Here a single one hol
 the auxiliary encoder, ...), so that clipping, schedules and checkpoints work as in plain torch, and SVI still drives.
 """
 
+import math
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -34,7 +35,7 @@ class JointAdam(PyroOptim):
         optimiser: the torch optimiser; `optimiser.param_groups[i]["name"]` is the group's name.
 
     Raises:
-        ConfigError: if a group has no rate, a rate no group, or there is nothing to train.
+        ConfigError: if a group has no rate, a rate no group, a number is outside its range, or there is nothing to train.
 
     Example:
         >>> layer = nn.Linear(2, 1)
@@ -57,8 +58,10 @@ class JointAdam(PyroOptim):
                 "Every group needs a rate of the same name, but the groups are "
                 f"{sorted(groups)} and the rates {sorted(rates)}."
             )
-        if negative := {name: rate for name, rate in rates.items() if rate < 0}:
-            raise ConfigError(f"Learning rates are 0 or more, but these are not: {negative}. Change them.")
+        if wrong := {name: rate for name, rate in rates.items() if not 0 <= rate < math.inf}:
+            raise ConfigError(f"Learning rates are numbers from 0 on, but these are not: {wrong}. Change them.")
+        if not 0 <= weight_decay < math.inf:
+            raise ConfigError(f"weight_decay is a number from 0 on, but is {weight_decay}. Change it.")
         if clip_norm is not None and not clip_norm > 0:
             raise ConfigError(f"clip_norm is the largest gradient norm and must be positive, but is {clip_norm}.")
         self.clip_norm = clip_norm

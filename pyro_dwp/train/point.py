@@ -1,11 +1,13 @@
 """Point training of a network on labelled cases: the source networks, and the baseline from a random start."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from pyro_dwp.data import Prepared, stack
+from pyro_dwp.errors import ConfigError
 from pyro_dwp.likelihoods import dice_cross_entropy
 from pyro_dwp.metrics import dice
 
@@ -21,6 +23,9 @@ class PointTask:
         weight_decay: decoupled weight decay (AdamW), a fraction of the weight times the learning rate per step.
         device: where the steps run.
 
+    Raises:
+        ConfigError: if a rate is negative.
+
     References:
         Kuzina, Egorov, Burnaev 2019, table 1. Loshchilov, Hutter 2019, Decoupled Weight Decay Regularization.
     """
@@ -34,6 +39,11 @@ class PointTask:
         weight_decay: float = 0.0,
         device: torch.device | str = "cpu",
     ) -> None:
+        if not (0 <= learning_rate < math.inf and 0 <= weight_decay < math.inf):
+            raise ConfigError(
+                "learning_rate and weight_decay are numbers from 0 on, but are "
+                f"{learning_rate} and {weight_decay}. Change them."
+            )
         self.network = network.to(device)
         self.training, self.validation, self.device = training, validation, device
         self.size = len(training)

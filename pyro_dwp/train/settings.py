@@ -21,7 +21,7 @@ def configure_pyro(validation: bool = True) -> None:
 
 
 def use_machine(device: str, threads: int | None = None) -> torch.device:
-    """Check a device by putting a tensor there, and set the number of CPU threads.
+    """Check a device by putting a tensor there and fetching it, and set the number of CPU threads.
 
     Args:
         device: such as cpu, cuda or cuda:1.
@@ -42,8 +42,8 @@ def use_machine(device: str, threads: int | None = None) -> torch.device:
         torch.set_num_threads(threads)
     try:
         chosen = torch.device(device)
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=chosen).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(
             f"--device {device} cannot be used here ({reason}). Use --device cpu, or install its driver."

@@ -1,11 +1,12 @@
 import json
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyro_dwp.data import Split, bootstrap, split_cases
+from pyro_dwp.data import Split, bootstrap, keep_split, split_cases
 from pyro_dwp.errors import DataError
 
 NAMES = [f"case_{number:02d}" for number in range(40)]
@@ -75,3 +76,30 @@ def test_with_a_test_seed_every_split_has_the_same_test_cases_and_other_training
     splits = [split_cases(names, train=5, validation=5, test=15, seed=seed, test_seed=7) for seed in range(3)]
     assert len({split.test for split in splits}) == 1
     assert len({split.train for split in splits}) == 3
+
+
+def test_a_kept_split_is_drawn_once_and_then_read(tmp_path: Path) -> None:
+    path = tmp_path / "split.json"
+    first = keep_split(path, NAMES, lambda: split_cases(NAMES, 5, 5, 10, seed=1))
+    before = path.read_bytes()
+    assert first == split_cases(NAMES, 5, 5, 10, seed=1)
+    assert keep_split(path, [*NAMES, "new"], lambda: pytest.fail("drawn again")) == first
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_kept_split_whose_cases_have_gone_is_an_error_that_names_them(tmp_path: Path) -> None:
+    path = tmp_path / "split.json"
+    kept = keep_split(path, NAMES, lambda: split_cases(NAMES, 5, 5, 10, seed=1))
+    left = [name for name in NAMES if name not in kept.test[:2]]
+    with pytest.raises(DataError, match=f"split.json.*{min(kept.test[:2])}, {max(kept.test[:2])}.*Put them back"):
+        keep_split(path, left, lambda: split_cases(left, 5, 5, 10, seed=1))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1]", "3", '{"train": null, "validation": [], "test": []}', '{"train": []}']
+)
+def test_a_damaged_split_is_an_error_that_names_the_file(tmp_path: Path, text: str) -> None:
+    (tmp_path / "split.json").write_text(text)
+    with pytest.raises(DataError, match=r"split\.json.*begin a new run"):
+        keep_split(tmp_path / "split.json", NAMES, lambda: split_cases(NAMES, 5, 5, 10, seed=1))

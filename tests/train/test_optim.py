@@ -117,3 +117,12 @@ def test_a_module_can_still_be_deep_copied() -> None:
 def test_groups_that_cannot_be_trained_are_refused(groups: dict, rates: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         JointAdam(groups, rates)
+
+
+@pytest.mark.parametrize("wrong", [-1e-3, float("nan"), float("inf")])
+def test_a_number_outside_its_range_is_refused(wrong: float) -> None:
+    layer = nn.Linear(1, 1)
+    with pytest.raises(ConfigError, match=f"numbers from 0 on.*'psi': {wrong}"):
+        JointAdam({"theta": [layer], "psi": [nn.Linear(1, 1)]}, {"theta": 1e-3, "psi": wrong})
+    with pytest.raises(ConfigError, match=f"weight_decay.*{wrong}"):
+        JointAdam({"theta": [layer]}, 1e-3, weight_decay=wrong)

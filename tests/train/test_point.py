@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from pyro_dwp.data import Prepared
+from pyro_dwp.errors import ConfigError
 from pyro_dwp.nn import UNet
 from pyro_dwp.train import PointTask
 from pyro_dwp.train.point import validate_network
@@ -54,3 +55,10 @@ def test_a_network_that_is_right_has_dice_one() -> None:
     scores = validate_network(oracle, cases)
     assert scores["dice"] == 1.0
     assert scores["loss"] < 1e-3
+
+
+@pytest.mark.parametrize("wrong", [{"learning_rate": -1e-3}, {"learning_rate": 1e-3, "weight_decay": -1.0}])
+def test_a_negative_rate_is_refused(wrong: dict[str, float]) -> None:
+    cases = [case("a", 0)]
+    with pytest.raises(ConfigError, match=r"numbers from 0 on.*-"):
+        PointTask(UNet(channels=(4, 8)), cases, cases, **wrong)
