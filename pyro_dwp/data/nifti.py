@@ -94,7 +94,7 @@ def write_volume(path: Path, array: npt.ArrayLike | Tensor, affine: Affine, dtyp
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code="scanner")
     image.set_qform(affine, code="scanner")
-    partial = path.with_name(f".{case_name(path)}.{os.getpid()}{extension}")
+    partial = path.with_name(f".{case_name(path)}.part{extension}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         nib.save(image, partial)

@@ -127,7 +127,7 @@ class CaseTable:
         texts = {"json": json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n", "csv": self.to_csv()}
         paths = [folder / f"{stem}.{ending}" for ending in texts]
         for path, text in zip(paths, texts.values(), strict=True):
-            partial = path.with_name(f".{path.name}.{os.getpid()}")
+            partial = path.with_name(f".{path.name}.part")
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 partial.write_text(text, encoding="utf-8")

@@ -16,7 +16,7 @@ def save_figure(figure: Figure, path: Path, dpi: int = 150) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.png")
+    partial = path.with_name(f".{path.name}.part")
     try:
         figure.savefig(partial, dpi=dpi, format="png")
         os.replace(partial, path)

@@ -26,6 +26,7 @@ def kernels(
     columns: int = 4,
     seed: int = 0,
     title: str = "Kernels of trained networks, and samples from the prior fitted to them",
+    names: tuple[str, str] = ("trained", "prior samples"),
 ) -> Figure:
     """Draw kernels of trained networks beside samples from the prior, group by group (the paper's figure 5).
 
@@ -39,6 +40,7 @@ def kernels(
         columns: kernels beside each other on either side.
         seed: of the choice among the trained kernels.
         title: of the figure; says what stands on either side.
+        names: of the left and the right side, above each panel.
 
     Raises:
         ConfigError: if the two have no group in common, or kernels of different shapes.
@@ -70,7 +72,7 @@ def kernels(
     figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(title, fontsize=11)
     for panels, (group, pair) in zip(figure.subplots(len(groups), 2, squeeze=False), pairs.items(), strict=True):
-        _kernel_pair(panels, group, pair, rows, columns)
+        _kernel_pair(panels, group, pair, rows, columns, names)
     return figure
 
 
@@ -98,12 +100,19 @@ def kernel_grid(kernels: Tensor, rows: int, columns: int) -> np.ndarray:
     return grid
 
 
-def _kernel_pair(panels: Sequence[Axes], group: str, pair: tuple[Tensor, Tensor], rows: int, columns: int) -> None:
+def _kernel_pair(
+    panels: Sequence[Axes],
+    group: str,
+    pair: tuple[Tensor, Tensor],
+    rows: int,
+    columns: int,
+    names: tuple[str, str],
+) -> None:
     """Draw trained kernels on the left and samples on the right, on one colour scale."""
     limit = max(float(np.percentile(pair[0].abs().numpy(), 99.5)), 1e-12)
     colours = colormaps["RdBu_r"].with_extremes(bad=GAP)
     edge = pair[0].shape[-1]
-    for axes, kernels, source in zip(panels, pair, ("trained", "prior samples"), strict=True):
+    for axes, kernels, source in zip(panels, pair, names, strict=True):
         grid = kernel_grid(kernels, rows, columns)
         spread = float(kernels.double().square().mean().sqrt())
         shown = axes.imshow(grid, cmap=colours, vmin=-limit, vmax=limit, interpolation="nearest")

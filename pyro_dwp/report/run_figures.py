@@ -65,5 +65,5 @@ def draw_run(
         learning_curves([dict(row) for row in history], unit="nats"), folder / "figures" / "learning_curves.png"
     )
     title = "Kernels drawn from the posterior of this network (left) and from its prior (right)"
-    drawn = kernels(by_group(posterior, sites), by_group(prior, sites), title=title)
+    drawn = kernels(by_group(posterior, sites), by_group(prior, sites), title=title, names=("posterior", "prior"))
     save_figure(drawn, folder / "figures" / "kernels.png")

@@ -20,7 +20,7 @@ from pyro_dwp.report import run_figures
 from pyro_dwp.train import VariationalTask
 
 SCRIPT = Path(__file__).parents[2] / "run" / "svi_target.py"
-MOMENTS = ((VariationalTask, "step", 5), (os, "replace", 4), (cases, "predict_scan", 2))
+MOMENTS = ((VariationalTask, "step", 9), (os, "replace", 4), (cases, "predict_scan", 2))
 
 
 def kill_at(owner: Any, name: str, number: int) -> None:
@@ -44,7 +44,7 @@ def attempt(flags: list[str], moment: tuple[Any, str, int] | None) -> int:
         try:
             if moment:
                 kill_at(*moment)
-            sys.stdout = open(os.devnull, "w")
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.argv = [str(SCRIPT), *flags]
             runpy.run_path(str(SCRIPT), run_name="__main__")
         except SystemExit as end:
