@@ -17,6 +17,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+# Tests work on tiny tensors: more threads gain nothing, and wait for each other where other programs run.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def _fresh() -> Iterator[None]:
     configure_pyro()

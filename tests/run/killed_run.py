@@ -56,6 +56,8 @@ def attempt(flags: list[str], moment: tuple[Any, str, int] | None) -> int:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    runpy.run_path(str(SCRIPT))  # the parent imports what every child would import,
+    torch.optim.Adam([torch.zeros(1)])  # torch's compiler, which its optimisers load, included
     run_figures.save_figure = lambda figure, path: path
     draw, kills, name, flags = random.Random(int(sys.argv[1])), int(sys.argv[2]), sys.argv[3], sys.argv[4:]
     begin = [*flags, "--name", name]

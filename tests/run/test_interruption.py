@@ -1,6 +1,7 @@
 """A run that is killed again and again ends as if nothing had happened."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 
 Call = Callable[..., Any]
 SCRIPT = Path(__file__).with_name("killed_run.py")
+SEED = 71856  # kills in a step, as a checkpoint is written, in a step, among the test scans, as a map is written
 KILLS = 5
 TIMES = {"seconds", "seconds_per_step"}
 LONG = ["--schedule.epochs", "6", "--schedule.batch_size", "1", "--schedule.patience", "0", "--schedule.threshold", "1"]
@@ -43,9 +45,7 @@ def killed(flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, str(SCRIPT), str(SEED), str(KILLS), "killed", *flags]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     statuses = [int(word) for word in done.stdout.split()]
-    assert statuses[-1] == 0, done.stderr
-    assert len(statuses) == KILLS + 1
-    assert statuses.count(-9) >= KILLS // 2  # a run may end before its moment has come
+    assert statuses == [-signal.SIGKILL] * KILLS + [0], done.stderr
     return folder / "runs" / "killed"
 
 
@@ -66,7 +66,7 @@ def test_its_metrics_are_the_same_but_for_times(whole: Path, killed: Path) -> No
     ours, theirs = (json.loads((folder / "metrics.json").read_text()) for folder in (killed, whole))
     assert ours.keys() == theirs.keys()
     assert untimed(ours) == untimed(theirs)
-    assert theirs["elbo"]["rate/theta"] < 1e-4  # the rate has fallen on the way
+    assert theirs["elbo"]["rate/theta"] < 1e-4  # so the rule that lowers it was resumed too
 
 
 def test_its_predictions_are_the_same_and_no_half_written_file_is_among_them(whole: Path, killed: Path) -> None:
@@ -78,4 +78,4 @@ def test_its_predictions_are_the_same_and_no_half_written_file_is_among_them(who
 
 def test_every_start_is_recorded(killed: Path) -> None:
     starts = (killed / "config.yaml").read_text().count("- command: svi_target.py")
-    assert 1 < starts <= KILLS + 1
+    assert starts == KILLS + 1
