@@ -17,6 +17,7 @@ from pathlib import Path
 from torch import nn
 
 from pyro_dwp.cli import begin_run, instantiate, load_config, run_script, write_json
+from pyro_dwp.errors import ConfigError
 from pyro_dwp.kernels.extract import collect_kernels, snapshot_files
 from pyro_dwp.kernels.information import bank_information, information_table
 from pyro_dwp.sites import weight_sites
@@ -56,6 +57,8 @@ def main(
         overwrite: delete the run of this name first.
     """
     runs = sources if isinstance(sources, list) else [sources]
+    if not runs:
+        raise ConfigError("sources names no run. Give a folder that run/train_source.py made, or several.")
     groups = {site.name: site.group for site in weight_sites(source_network(runs[0])).values()}
     facts: list[dict] = []
     provenance = {"snapshots": facts, "command": " ".join(sys.argv)}

@@ -16,6 +16,7 @@ import torch
 
 from models.kernel_vae import KernelVAE, importance_bounds, sample_kernels
 from pyro_dwp.cli import begin_run, run_script, write_json
+from pyro_dwp.errors import ConfigError
 from pyro_dwp.kernels.bank import KernelBank, root_mean_square, split_randomly
 from pyro_dwp.kernels.information import information_table, measure
 from pyro_dwp.nn.kernel_coders import build_coders
@@ -66,6 +67,8 @@ def main(
         device: where to compute, such as cpu or cuda.
         threads: CPU threads; None leaves torch's choice.
     """
+    if samples < 1:
+        raise ConfigError(f"The importance bound needs one draw of z or more, but samples is {samples}. Change it.")
     configure_pyro()
     use_machine(device, threads)
     kernels = KernelBank.load(bank)
@@ -75,7 +78,7 @@ def main(
         print(f"group {group}, {number} of {len(kernels.groups)}")
         fitted, kept_out = kernels.split(group, held_out, seed)
         training, steering = split_randomly(fitted, validation, seed)
-        _, judging = split_randomly(kept_out, judged, seed) if judged < 1 else (None, kept_out)
+        _, judging = split_randomly(kept_out, judged, seed) if judged != 1 else (None, kept_out)
         torch.manual_seed(seed)
         scale = root_mean_square(fitted) if standardise else 1.0
         shape = fitted.shape[1:]

@@ -1,6 +1,7 @@
 """What every test relies on: fixed seeds, Pyro's store empty, validation on, one thread, the data folder if there is one."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 # Tests work on tiny tensors: more threads gain nothing, and wait for each other where other programs run.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+
+# Whoever starts the tests in the background has Ctrl-C ignored, in this process and in those that it starts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ on a scan can be written back with the scan's own affine.
 import os
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import nibabel as nib
@@ -102,7 +103,8 @@ def write_volume(path: Path, array: npt.ArrayLike | Tensor, affine: Affine, dtyp
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error}). Free some space, or choose another folder.") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
     return path
 
 

@@ -384,7 +384,7 @@ def test_a_resumption_with_other_settings(
                 "--prior.path", chain / "runs/prior/prior.safetensors")  # fmt: skip
     assert done.status == 2
     assert "runs/target cannot be resumed with other settings" in done.err
-    assert "kl_weight: 0.1 in the run, 0.5 now" in done.err
+    assert "in the run, 0.5 now" in done.err
     assert before == {path: path.read_bytes() for path in run_folder.rglob("*") if path.is_file()}
 
 
@@ -482,6 +482,49 @@ def test_a_setting_of_the_source_that_cannot_work(
 def test_a_prediction_from_no_sample(refused: Call, data: Path, target: Path) -> None:
     flags = ["--run", target, "--images", "data/images", "--output", "maps", "--samples", "0"]
     refused(["samples is 0", "at least one"], "predict", *flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        (["--held_out", "0"], ["above 0 and below 1", "0.0"]),
+        (["--held_out", "1.5"], ["above 0 and below 1", "1.5"]),
+        (["--validation", "1"], ["above 0 and below 1", "1.0"]),
+        (["--judged", "2"], ["above 0 and below 1", "2.0"]),
+        (["--samples", "0"], ["samples is 0", "one draw"]),
+        (["--latent", "0"], ["latent_dim=0", "at least 1"]),
+        (["--variant", "deep"], ["'deep'", "Did you mean 'dense'?"]),
+    ],
+    ids=lambda value: " ".join(value) if value[0].startswith("--") else "",
+)
+def test_a_setting_of_the_prior_that_cannot_work(
+    refused: Call, chain: Path, flags: list[str], parts: list[str]
+) -> None:
+    refused(parts, "train_prior", "--bank", chain / "runs" / "kernels" / "bank.safetensors", *flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        (["--held_out", "1"], ["above 0 and below 1", "1.0"]),
+        (["--minimum_norm", "1000"], ["group '1'", "below 1000", "smaller minimum norm"]),
+    ],
+    ids=lambda value: " ".join(value) if value[0].startswith("--") else "",
+)
+def test_a_setting_of_the_collection_that_cannot_work(
+    refused: Call, chain: Path, flags: list[str], parts: list[str]
+) -> None:
+    refused(parts, "collect_kernels", "--sources", chain / "runs" / "source", *flags)
+
+
+def test_no_source_at_all(refused: Call) -> None:
+    refused(["sources names no run", "run/train_source.py"], "collect_kernels", "--sources", "[]")
+
+
+def test_an_output_folder_that_is_a_file(refused: Call, data: Path, target: Path, tmp_path: Path) -> None:
+    (tmp_path / "maps").write_text("My notes.")
+    flags = ["--run", target, "--images", "data/images", "--output", "maps"]
+    refused(["maps/tumour_000_mask.nii.gz", "cannot be written", "choose another folder"], "predict", *flags)
 
 
 def test_a_name_that_is_taken(refused: Call, run_folder: Path, phantom_flags: list[str]) -> None:

@@ -31,7 +31,12 @@ def process(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, str(RUN / "svi_target.py"), *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
 
 
