@@ -24,7 +24,8 @@ def run_script(main: Callable[..., Any], default_config: Path | None = None, arg
 
     Args:
         main: the script; annotated and documented, because both make its flags.
-        default_config: file that stands in for a missing `--config`; names given to `--config` are looked up beside it.
+        default_config: file that stands in for a missing `--config`; names given to `--config` are looked up beside it,
+            or in the folder configs/ beside the script.
         argv: arguments; those of the process where it is None.
 
     Returns:
@@ -36,17 +37,18 @@ def run_script(main: Callable[..., Any], default_config: Path | None = None, arg
         parser = ScriptParser(main)
         argv = sys.argv[1:] if argv is None else argv
         files, flags = _take_configs(argv)
+        script = Path(inspect.getfile(main))
+        beside = default_config or script.parent / "configs" / "any.yaml"
         if "--help" in flags or "-h" in flags:
-            file = _config_files(files, default_config)
+            file = _config_files(files, default_config, beside)
             print(parser.help(parser.read(file[-1]) if file else {}))
             return 0
         flags = parser.translate(flags)
-        script = Path(inspect.getfile(main))
         if not files and "--resume=true" in flags:
             paths = [_run_to_resume(script.stem, flags) / FILE]
             label = ""
         else:
-            paths = _config_files(files, default_config)
+            paths = _config_files(files, default_config, beside)
             label = paths[-1].stem if paths else ""
         settings = parser.parse({str(path): parser.read(path) for path in paths}, flags)
         invocation = Invocation(script, argv, parser.plain(settings), label)
@@ -84,9 +86,9 @@ def _take_configs(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return files, rest
 
 
-def _config_files(given: Sequence[str], default: Path | None) -> list[Path]:
+def _config_files(given: Sequence[str], default: Path | None, beside: Path) -> list[Path]:
     if given:
-        return [find_config(name, default) for name in given]
+        return [find_config(name, beside) for name in given]
     return [default] if default else []
 
 

@@ -136,22 +136,22 @@ def split_randomly(items: Tensor, share: float, seed: int) -> tuple[Tensor, Tens
 
     Args:
         items: (n, ...).
-        share: of the items, above 0 and below 1; at least one of them, and where n > 1 not all.
+        share: of the items, from 0 to 1; at least one of them, and where n > 1 not all.
         seed: decides which.
 
     Returns:
         The rest and the share.
 
     Raises:
-        ConfigError: if the share is none.
+        ConfigError: if the share is outside this range.
 
     Example:
         >>> rest, share = split_randomly(torch.arange(10), 0.2, seed=0)
         >>> len(rest), len(share)
         (8, 2)
     """
-    if not 0 < share < 1:
-        raise ConfigError(f"A share is above 0 and below 1, but received {share}. Change it.")
+    if not 0 <= share <= 1:
+        raise ConfigError(f"A share of the whole is a number from 0 to 1, but received {share}. Change it.")
     count = max(min(round(len(items) * share), len(items) - 1), 1)
     order = torch.randperm(len(items), generator=torch.Generator().manual_seed(seed))
     return items[order[count:].sort().values], items[order[:count].sort().values]

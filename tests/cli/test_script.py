@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 
 from guides import MeanField, Point
+from pyro_dwp.cli import run_script
 from pyro_dwp.data import FolderPairs, Phantoms
 from pyro_dwp.nn import UNet
 from pyro_dwp.priors import Gaussian
@@ -239,3 +240,29 @@ def test_a_script_runs_from_any_folder_as_a_process_of_its_own(tmp_path: Path) -
 
 def test_the_network_arrives_as_a_class(received: Callable) -> None:
     assert isinstance(received()["network"](), UNet)
+
+
+LONE = '''"""A script."""
+
+
+def main(number: int = 1) -> None:
+    """Print.
+
+    Args:
+        number: any.
+    """
+    print(number)
+'''
+
+
+def test_a_script_without_a_default_config_finds_names_in_the_folder_configs_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "mine.yaml").write_text("number: 7\n")
+    (tmp_path / "lone.py").write_text(LONE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import lone
+
+    assert run_script(lone.main, None, ["--config", "mine"]) == 0
+    assert capsys.readouterr().out == "7\n"

@@ -487,10 +487,9 @@ def test_a_prediction_from_no_sample(refused: Call, data: Path, target: Path) ->
 @pytest.mark.parametrize(
     ("flags", "parts"),
     [
-        (["--held_out", "0"], ["above 0 and below 1", "0.0"]),
-        (["--held_out", "1.5"], ["above 0 and below 1", "1.5"]),
-        (["--validation", "1"], ["above 0 and below 1", "1.0"]),
-        (["--judged", "2"], ["above 0 and below 1", "2.0"]),
+        (["--held_out", "1.5"], ["from 0 to 1", "1.5"]),
+        (["--validation", "-1"], ["from 0 to 1", "-1.0"]),
+        (["--judged", "2"], ["from 0 to 1", "2.0"]),
         (["--samples", "0"], ["samples is 0", "one draw"]),
         (["--latent", "0"], ["latent_dim=0", "at least 1"]),
         (["--variant", "deep"], ["'deep'", "Did you mean 'dense'?"]),
@@ -506,7 +505,7 @@ def test_a_setting_of_the_prior_that_cannot_work(
 @pytest.mark.parametrize(
     ("flags", "parts"),
     [
-        (["--held_out", "1"], ["above 0 and below 1", "1.0"]),
+        (["--held_out", "2"], ["from 0 to 1", "2.0"]),
         (["--minimum_norm", "1000"], ["group '1'", "below 1000", "smaller minimum norm"]),
     ],
     ids=lambda value: " ".join(value) if value[0].startswith("--") else "",

@@ -2,9 +2,9 @@
 
 import csv
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +14,11 @@ from torch import Tensor
 from pyro_dwp.data import write_volume
 from pyro_dwp.metrics import score_case
 
-SCRIPT = Path(__file__).parents[2] / "run" / "evaluate.py"
 
-
-def evaluate(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True)
+@pytest.fixture
+def evaluate(call: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
+    """Return a function that runs the script with these arguments."""
+    return lambda *arguments: call(tmp_path, "evaluate", *arguments)
 
 
 @pytest.fixture
@@ -34,9 +34,11 @@ def folders(labels: Tensor, tmp_path: Path) -> list[str | Path]:
     return ["--predictions", tmp_path / "predictions", "--truths", tmp_path / "truths"]
 
 
-def test_the_table_is_printed_and_written(folders: list[str | Path], labels: Tensor, tmp_path: Path) -> None:
+def test_the_table_is_printed_and_written(
+    evaluate: Callable[..., Any], folders: list[str | Path], labels: Tensor, tmp_path: Path
+) -> None:
     done = evaluate(*folders, "--output", tmp_path / "scores")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.status, done.err) == (0, "")
     expected = {"a": score_case(labels[0], labels[2], 2), "b": score_case(labels[1], labels[3], 2)}
     stored = json.loads((tmp_path / "scores" / "scores.json").read_text())
     assert stored["cases"] == expected
@@ -44,21 +46,25 @@ def test_the_table_is_printed_and_written(folders: list[str | Path], labels: Ten
     rows = list(csv.DictReader((tmp_path / "scores" / "scores.csv").read_text().splitlines()))
     assert [row["case"] for row in rows] == ["a", "b", "mean", "std"]
     assert float(rows[2]["dice"]) == pytest.approx((expected["a"]["dice"] + expected["b"]["dice"]) / 2)
-    assert f"{expected['a']['iou']:.4f}" in done.stdout
+    assert f"{expected['a']['iou']:.4f}" in done.out
 
 
-def test_labels_of_the_truths_are_merged_by_a_map(folders: list[str | Path], labels: Tensor, tmp_path: Path) -> None:
+def test_labels_of_the_truths_are_merged_by_a_map(
+    evaluate: Callable[..., Any], folders: list[str | Path], labels: Tensor, tmp_path: Path
+) -> None:
     for index, name in ((2, "a"), (3, "b")):
         write_volume(tmp_path / "truths" / f"{name}.nii.gz", 2 * labels[index], np.eye(4), "uint8")
     done = evaluate(*folders, "--label_map", "{2: 1}", "--output", tmp_path)
-    assert done.returncode == 0
+    assert done.status == 0
     assert json.loads((tmp_path / "scores.json").read_text())["cases"]["a"] == score_case(labels[0], labels[2], 2)
 
 
-def test_bad_input_is_one_line_and_status_2_and_writes_nothing(folders: list[str | Path], tmp_path: Path) -> None:
+def test_bad_input_is_one_line_and_status_2_and_writes_nothing(
+    evaluate: Callable[..., Any], folders: list[str | Path], tmp_path: Path
+) -> None:
     (tmp_path / "truths" / "b.nii.gz").unlink()
     done = evaluate(*folders, "--output", tmp_path / "scores")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: Each prediction has a truth")
-    assert len(done.stderr.splitlines()) == 1
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith("error: Each prediction has a truth")
+    assert len(done.err.splitlines()) == 1
     assert not (tmp_path / "scores").exists()
