@@ -105,7 +105,7 @@ def test_after_a_failure_no_further_run_is_begun_and_its_command_is_named(
 ) -> None:
     done, commands = begun(lambda: 2, "--parallel", parallel)
     assert done.status == 2
-    assert "svi_target.py --config tiny.yaml --threads 1 --split_seed 0 --seed 0" in done.err
+    assert any(shlex.join(command) in done.err for command in commands)  # of two at a time, either may fail first
     assert parallel == 2 or place in done.err
     assert len(commands) <= parallel
 
