@@ -41,7 +41,9 @@ def test_a_saved_prior_comes_back_bit_for_bit(tmp_path, variant, shape):
 
 def test_a_prior_that_fits_the_network_is_accepted(tmp_path):
     a_prior(tmp_path / "prior.safetensors")
-    load_prior(tmp_path / "prior.safetensors", {"1": (3, 3, 3)})
+    stored = load_prior(tmp_path / "prior.safetensors", {"1": (3, 3, 3)})
+    assert "1" in stored.coders
+    assert stored.kernel_shape == (3, 3, 3)
 
 
 def test_a_prior_for_other_kernel_sizes_names_file_both_shapes_and_cure(tmp_path):

@@ -43,7 +43,10 @@ def test_the_choice_of_kernels_follows_the_seed() -> None:
 
 
 def test_fewer_kernels_than_places_can_be_drawn() -> None:
-    kernels({"1": torch.randn(2, 3, 3, 3)}, {"1": torch.zeros(1, 3, 3, 3)}).canvas.draw()
+    figure = kernels({"1": torch.randn(2, 3, 3, 3)}, {"1": torch.zeros(1, 3, 3, 3)})
+    figure.canvas.draw()
+    drawn = [int(np.isfinite(np.ma.filled(axes.images[0].get_array(), np.nan)).sum()) for axes in figure.axes[:2]]
+    assert drawn == [2 * 27, 27]
 
 
 def test_no_group_in_common_is_refused() -> None:

@@ -72,6 +72,9 @@ def test_a_case_without_uncertainty_anywhere_can_be_drawn(volumes: tuple[Tensor,
     scan, truth, prediction, uncertainty = volumes
     figure = slices(torch.zeros_like(scan), truth, prediction, torch.zeros_like(uncertainty))
     figure.canvas.draw()
+    shown = next(axes for axes in figure.axes if axes.get_title() == "Uncertainty").images[0]
+    assert not shown.get_array().any()
+    assert shown.norm.vmax > shown.norm.vmin == 0
 
 
 def test_a_volume_of_another_shape_is_refused(volumes: tuple[Tensor, ...]) -> None:
