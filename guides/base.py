@@ -21,7 +21,7 @@ class Guide(PyroModule, metaclass=AbstractPyroModule):
     """A variational family whose sites are independent given its parameters.
 
     A subclass creates its parameters in the constructor with `add_parameter` and returns a site's distribution. A family
-    that couples sites overrides `forward`.
+    with latent variables of its own overrides `sample`, one that couples sites `forward`.
 
     Args:
         sites: site name → site.
@@ -60,7 +60,12 @@ class Guide(PyroModule, metaclass=AbstractPyroModule):
 
     @abstractmethod
     def distribution(self, name: str) -> TorchDistribution:
-        """Return q(w) of a site: batch shape (), event shape (O, I, K, ..., K)."""
+        """Return q(w) of a site: batch shape (), event shape that of the site."""
+
+    def sample(self, name: str) -> Tensor:
+        """Sample a site with `pyro.sample`."""
+        value: Tensor = pyro.sample(name, self.distribution(name))
+        return value
 
     def forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         """Sample every site once; the arguments are the model's and are ignored.
@@ -68,7 +73,7 @@ class Guide(PyroModule, metaclass=AbstractPyroModule):
         Returns:
             Site name → weight.
         """
-        return {name: pyro.sample(name, self.distribution(name)) for name in self.sites}
+        return {name: self.sample(name) for name in self.sites}
 
 
 def _key(kind: str, name: str) -> str:

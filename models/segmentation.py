@@ -13,9 +13,9 @@ class SegmentationModel(PyroModule):
     """w_site ~ prior(site) for each convolution;  y ~ likelihood(network(x; w)).
 
     Args:
-        network: any network that maps images (B, C, ...) to logits (B, classes, ...); it is copied, not changed. What is
-            no site (1-voxel convolutions) is learned as a point parameter of the model.
-        prior: gives each site its distribution.
+        network: any network that maps images (B, C, ...) to logits (B, classes, ...); it is copied, not changed. What the
+            prior does not expose (by default 1-voxel convolutions) is learned as a point parameter of the model.
+        prior: gives each site its distribution, and says which parameters are sites.
         likelihood: scores the labels.
         groups: site name → group of kernels; None takes the network's own.
 
@@ -27,7 +27,7 @@ class SegmentationModel(PyroModule):
         self, network: nn.Module, prior: PriorFamily, likelihood: Likelihood, groups: dict[str, str] | None = None
     ) -> None:
         super().__init__()
-        self.sites = weight_sites(network, groups)
+        self.sites = weight_sites(network, groups, prior.exposes)
         self.network = LiftedNetwork(network, self.sites)
         self.prior = prior
         self.likelihood = likelihood

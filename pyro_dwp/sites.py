@@ -7,8 +7,8 @@ Axis letters: O I output and input channels, K edge of a kernel, B batch, C chan
 """
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -16,31 +16,41 @@ from torch.func import functional_call
 
 from pyro_dwp.errors import ConfigError, suggest
 
-CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-
 
 @dataclass(frozen=True)
 class WeightSite:
-    """The kernels of one convolution: a batch of (O, I) kernels, each an event of K^n weights.
+    """A parameter of a network as a random variable: a batch of kernels, each an event of K^n weights.
+
+    A convolution's weight is a batch of (O, I) kernels. A bias is a batch of O kernels of one weight, with event shape ();
+    the weight of a linear layer a batch of (O, I) such kernels.
 
     Args:
-        name: name of the weight in the network's state_dict, and of the sample site in Pyro.
-        shape: shape of the weight, (O, I, K, ..., K); (I, O, K, ..., K) for a transposed convolution.
+        name: of the parameter in the network's state_dict, and of the sample site in Pyro.
+        shape: of the parameter: (O, I, K, ..., K) for a convolution, (I, O, K, ..., K) for a transposed one, (O, I) for a
+            linear layer, (O,) for a bias.
         group: name of the group of layers that share one kernel prior.
+        layer: names of the class of the layer that owns the parameter and of its bases, such as ("Conv3d", "_ConvNd").
+        fan_in: number of inputs that feed an output of the layer; 0 takes that of `shape`, I · K^n.
     """
 
     name: str
     shape: torch.Size
     group: str
+    layer: tuple[str, ...] = field(default=(), repr=False)
+    fan_in: int = field(default=0, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.fan_in:
+            object.__setattr__(self, "fan_in", self.shape[1:].numel())
 
     @property
     def batch_shape(self) -> torch.Size:
-        """Channels, (O, I)."""
+        """Channels: (O, I), or (O,) for a bias."""
         return self.shape[:2]
 
     @property
     def kernel_shape(self) -> torch.Size:
-        """Edges of one kernel, (K, ..., K)."""
+        """Edges of one kernel, (K, ..., K); () for a bias and a linear layer."""
         return self.shape[2:]
 
     @property
@@ -49,20 +59,32 @@ class WeightSite:
         return self.batch_shape.numel()
 
 
-def weight_sites(network: nn.Module, groups: Mapping[str, str] | None = None) -> dict[str, WeightSite]:
-    """List the convolution weights with more than one voxel per kernel, in the network's order.
+def has_voxels(site: WeightSite) -> bool:
+    """Tell whether a site is a convolution whose kernels have more than one voxel: Bayesian in the paper."""
+    return site.kernel_shape.numel() > 1 and (not site.layer or "_ConvNd" in site.layer)
 
-    1-voxel convolutions, biases and normalisation parameters stay point parameters, as in the paper.
+
+def weight_sites(
+    network: nn.Module,
+    groups: Mapping[str, str] | None = None,
+    expose: Callable[[WeightSite], bool] = has_voxels,
+) -> dict[str, WeightSite]:
+    """List the parameters of a network that are random variables, in the network's order.
+
+    By default these are the weights of convolutions whose kernels have more than one voxel; 1-voxel convolutions, biases
+    and normalisation parameters stay point parameters, as in the paper.
 
     Args:
         network: any module; its `kernel_groups()`, where it has that method, is used if `groups` is None.
-        groups: site name → group of kernels. A network without groups has one group for each kernel shape.
+        groups: site name → group of kernels. A network without groups has one group for each kernel shape, and what
+            `groups` leaves out of sites without voxels is grouped likewise: "1x1x1", "bias", "Linear".
+        expose: tells of any parameter of the network whether it is a random variable.
 
     Returns:
         Site name → site.
 
     Raises:
-        ConfigError: if no convolution has such a weight, a site has no group, or a group names no site.
+        ConfigError: if there is no such site, a kernel of more than one voxel has no group, or a group names no site.
 
     Example:
         >>> from pyro_dwp.nn import UNet
@@ -71,28 +93,41 @@ def weight_sites(network: nn.Module, groups: Mapping[str, str] | None = None) ->
         (19, 26640)
         >>> sites["up1.conv_1.weight"]
         WeightSite(name='up1.conv_1.weight', shape=torch.Size([32, 32, 3, 3, 3]), group='5')
+        >>> everything = weight_sites(UNet(), expose=lambda site: True)
+        >>> len(everything), everything["up1.reduce.weight"].group
+        (26, '1x1x1')
     """
-    shapes = {
-        f"{prefix}.weight" if prefix else "weight": module.weight.shape
-        for prefix, module in network.named_modules()
-        if isinstance(module, CONVOLUTIONS) and module.weight.shape[2:].numel() > 1
-    }
-    if not shapes:
-        raise ConfigError(
-            f"A Bayesian network needs a convolution whose kernels have more than one voxel, but {type(network).__name__} "
-            "has none. Use another network, or train this one by point estimation."
-        )
     if groups is None:
         kernel_groups = getattr(network, "kernel_groups", None)
-        groups = kernel_groups() if kernel_groups else {n: "x".join(map(str, s[2:])) for n, s in shapes.items()}
-    if missing := sorted(set(shapes) - set(groups)):
+        groups = kernel_groups() if kernel_groups else None
+    candidates = {site.name: site for site in _candidates(network, groups or {})}
+    sites = {name: site for name, site in candidates.items() if expose(site)}
+    if not sites:
+        raise ConfigError(
+            "A Bayesian network needs a parameter to be uncertain about, by default a convolution whose kernels have more "
+            f"than one voxel, but {type(network).__name__} has none. Use another network, expose other parameters by rules "
+            "(--prior assigned), or train this one by point estimation."
+        )
+    if groups is not None and (missing := sorted(n for n, site in sites.items() if has_voxels(site) and n not in groups)):
         raise ConfigError(
             f"Every weight site needs a group of kernels, but {missing[0]} has none. Add it to the groups of "
             f"{type(network).__name__}; those present are {sorted(set(groups.values()))}."
         )
-    if unknown := sorted(set(groups) - set(shapes)):
-        raise ConfigError(f"The groups name {unknown[0]!r}, which is no weight site. {suggest(unknown[0], shapes)}")
-    return {name: WeightSite(name, shape, groups[name]) for name, shape in shapes.items()}
+    if unknown := sorted(set(groups or {}) - set(candidates)):
+        raise ConfigError(f"The groups name {unknown[0]!r}, which is no weight site. {suggest(unknown[0], candidates)}")
+    return sites
+
+
+def _candidates(network: nn.Module, groups: Mapping[str, str]) -> Iterator[WeightSite]:
+    """List every parameter of a network as a site, whether random or not."""
+    for prefix, module in network.named_modules():
+        layer = tuple(base.__name__ for base in type(module).__mro__ if base not in (nn.Module, object))
+        weight = getattr(module, "weight", None)
+        fan_in = weight.shape[1:].numel() if isinstance(weight, Tensor) and weight.dim() > 1 else 1
+        for leaf, parameter in module.named_parameters(recurse=False):
+            name = f"{prefix}.{leaf}" if prefix else leaf
+            kind = "x".join(map(str, parameter.shape[2:])) or layer[0] if leaf == "weight" and layer else leaf
+            yield WeightSite(name, parameter.shape, groups.get(name, kind), layer, fan_in)
 
 
 def declared(network: nn.Module, attribute: str) -> int:

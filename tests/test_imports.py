@@ -10,7 +10,7 @@ ORDER = [
     {"errors"},
     {"nn", "metrics"},
     {"kernels", "data"},
-    {"sites"},
+    {"sites", "distributions"},
     {"priors"},
     {"likelihoods"},
     {"infer"},
@@ -21,7 +21,7 @@ ORDER = [
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 ROOMS = {
-    "pyro": {"priors", "sites", "likelihoods", "infer", "train", "predict"},
+    "pyro": {"distributions", "priors", "sites", "likelihoods", "infer", "train", "predict"},
     "matplotlib": {"report"},
     "nibabel": {"data/nifti.py"},
 }

@@ -6,11 +6,12 @@ model expands it over the channels. Hang constants on buffers, so that they move
 
 from abc import ABC, abstractmethod
 
+import torch
 from pyro.distributions import TorchDistribution
 from torch import nn
 
 from pyro_dwp.errors import ConfigError
-from pyro_dwp.sites import WeightSite
+from pyro_dwp.sites import WeightSite, has_voxels
 
 
 class PriorFamily(nn.Module, ABC):
@@ -19,6 +20,8 @@ class PriorFamily(nn.Module, ABC):
     @abstractmethod
     def distribution(self, site: WeightSite) -> TorchDistribution:
         """Return the prior of one kernel at this site: batch shape (), event shape `site.kernel_shape`.
+
+        A prior that differs from kernel to kernel of a site has batch shape `site.batch_shape`.
 
         Args:
             site: the site; its name, group, channels and kernel shape may all matter.
@@ -31,17 +34,22 @@ class PriorFamily(nn.Module, ABC):
         """
         return {}
 
+    def exposes(self, site: WeightSite) -> bool:
+        """Tell whether this parameter of a network is to be a random variable; what is not stays a point parameter."""
+        return has_voxels(site)
+
     def site_distribution(self, site: WeightSite) -> TorchDistribution:
-        """Return the prior of a whole site: batch shape (), event shape (O, I, K, ..., K).
+        """Return the prior of a whole site: batch shape (), event shape `site.shape`.
 
         Raises:
             ConfigError: if `distribution` returned a prior for kernels of another shape.
         """
         prior = self.distribution(site)
-        if prior.batch_shape or prior.event_shape != site.kernel_shape:
+        fits = prior.batch_shape in (torch.Size(), site.batch_shape)
+        if not fits or prior.event_shape != site.kernel_shape:
             raise ConfigError(
                 f"The prior of site {site.name!r} (group {site.group!r}) must be over one kernel of shape "
                 f"{tuple(site.kernel_shape)}, but {type(self).__name__} gave batch shape {tuple(prior.batch_shape)} and "
                 f"event shape {tuple(prior.event_shape)}. Fit or choose a prior for kernels of this shape."
             )
-        return prior.expand(site.batch_shape).to_event(2)
+        return prior.expand(site.batch_shape).to_event(len(site.batch_shape))

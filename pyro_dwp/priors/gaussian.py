@@ -58,6 +58,6 @@ class Gaussian(PriorFamily):
 
     def distribution(self, site: WeightSite) -> TorchDistribution:
         """Return N(0, s²) over one kernel of this site."""
-        he = math.sqrt(2 / (site.shape[1] * site.kernel_shape.numel()))
+        he = math.sqrt(2 / site.fan_in)
         scale = self.gain * (he if self.scale is None else self.scale)
         return GaussianPrior(scale * self.unit, site.kernel_shape)
