@@ -17,11 +17,11 @@ ORDER = [
     {"train"},
     {"transfer", "predict"},
     {"report"},
-    {"cli"},
+    {"cli", "mini"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 ROOMS = {
-    "pyro": {"distributions", "priors", "sites", "likelihoods", "infer", "train", "predict"},
+    "pyro": {"mini", "distributions", "priors", "sites", "likelihoods", "infer", "train", "predict"},
     "matplotlib": {"report"},
     "nibabel": {"data/nifti.py"},
 }

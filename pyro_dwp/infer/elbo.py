@@ -7,10 +7,11 @@ For a minibatch of b of N scans, latent weights w and guide q(w),
 and each site's KL divergence is taken the best way its prior allows:
 
     implicit prior (`DeepWeightPrior`)   upper bound with an auxiliary encoder r(z|w), see `bounds.py`
-    registered pair (Gaussian–Gaussian)  closed form
-    anything else                        log q(w) − log p(w) at the sample
+    any prior with a density             closed form where there is one, else at the sample, see `divergence.py`
 
-H(q) is exact where the guide's distribution has an entropy. With β = 1 and N/b right this is a lower bound on the log
+H(q) is exact where the guide's distribution has an entropy. Latent variables of the guide's own (sites marked
+`is_auxiliary`) count as part of log q, and so do its factors: a guide that marginalises over such a latent u adds the factor
+−log r(u|w), and the bound then holds for its marginal q(w). With β = 1 and N/b right this is a lower bound on the log
 evidence; β < 1 gives a tempered ("cold") posterior, which is then no longer the posterior of this model.
 """
 
@@ -19,8 +20,6 @@ from dataclasses import dataclass, field
 
 import torch
 from pyro import poutine
-from pyro.distributions import Delta, TorchDistribution
-from pyro.distributions.util import scale_and_mask
 from pyro.infer import Trace_ELBO
 from pyro.infer.util import is_validation_enabled, torch_item
 from pyro.nn import PyroModule
@@ -28,10 +27,10 @@ from pyro.poutine import Trace
 from pyro.poutine.util import prune_subsample_sites
 from pyro.util import check_model_guide_match, warn_if_nan
 from torch import Tensor, nn
-from torch.distributions import Independent, kl_divergence
 
 from pyro_dwp.errors import ConfigError, suggest
 from pyro_dwp.infer.bounds import cross_entropy_bound, scaled_subset
+from pyro_dwp.infer.divergence import site_entropy, site_kl, site_log_prob, unwrap
 from pyro_dwp.priors.deep_weight import DeepWeightPrior
 
 
@@ -74,13 +73,6 @@ class ImplicitKernels:
     scales: list[Tensor] = field(default_factory=list)  # each (N,), from poutine.scale
 
 
-def unwrap(distribution: TorchDistribution) -> TorchDistribution:
-    """Strip `Independent` wrappers."""
-    while isinstance(distribution, Independent):
-        distribution = distribution.base_dist
-    return distribution
-
-
 class AuxiliaryELBO(Trace_ELBO):
     """ELBO of a model with implicit or explicit priors over weights.
 
@@ -89,7 +81,7 @@ class AuxiliaryELBO(Trace_ELBO):
 
         data            (N/b) Σ log p(y | x, w)
         kl              all sites' KL divergence (a bound for implicit priors)
-        kl_explicit     KL divergence of the sites whose prior has a density
+        kl_explicit     KL divergence of the sites whose prior has a density; log q of the guide's own latents and factors
         entropy         H(q) of the sites with an implicit prior
         kl_latent       Σ KL(r(z|w) ‖ p(z))
         reconstruction  −Σ log p(w|z)
@@ -183,6 +175,8 @@ class AuxiliaryELBO(Trace_ELBO):
         implicit: dict[str, ImplicitKernels] = {}
         same_order = latent_order(model_trace) == latent_order(guide_trace)
         for name, site in guide_trace.nodes.items():
+            if is_observed(site):
+                explicit = explicit + site_log_prob(site, site["value"])
             if not is_latent(site):
                 continue
             if not site["fn"].has_rsample:
@@ -233,40 +227,3 @@ def latent_order(trace: Trace) -> list[str]:
     return [
         name for name, site in trace.nodes.items() if is_latent(site) and not site["infer"].get("is_auxiliary", False)
     ]
-
-
-def site_log_prob(site: dict, value: Tensor) -> Tensor:
-    """Return the sum of a site's log density at a value, under the site's scale and mask."""
-    return scale_and_mask(site["fn"].log_prob(value), site["scale"], site["mask"]).sum()
-
-
-def site_entropy(site: dict) -> Tensor:
-    """Return H(q) of a guide site: exact where its distribution knows it, else −log q at the sample.
-
-    A Delta without density counts as 0, which makes point guides maximum a posteriori estimates.
-    """
-    if not isinstance(unwrap(site["fn"]), Delta):
-        try:
-            return scale_and_mask(site["fn"].entropy(), site["scale"], site["mask"]).sum()
-        except NotImplementedError:
-            pass
-    return -site_log_prob(site, site["value"])
-
-
-def site_kl(site: dict, model_site: dict | None, closed_form: bool) -> Tensor:
-    """Return KL(q ‖ p) of a site whose prior has a density: closed form if wanted and known, else at the sample.
-
-    Args:
-        site: the guide's node.
-        model_site: the model's node; None for auxiliary sites, which contribute −H(q) only.
-        closed_form: False where model and guide sample in different orders: conditional divergences do not add up then.
-    """
-    if model_site is None:
-        return -site_entropy(site)
-    if closed_form and not isinstance(unwrap(site["fn"]), Delta):
-        try:
-            divergence = kl_divergence(site["fn"], model_site["fn"].expand(site["fn"].batch_shape))
-            return scale_and_mask(divergence, model_site["scale"], model_site["mask"]).sum()
-        except NotImplementedError:
-            pass
-    return -site_entropy(site) - site_log_prob(model_site, site["value"])

@@ -1,0 +1,111 @@
+"""KL(q ‖ p) of one sample site whose prior has a density: in closed form where there is one, else at the sample.
+
+    KL(q ‖ p) = −H(q) − E_q log p(w)
+
+Tried in this order:
+
+1. a pair that torch knows, such as Gaussian–Gaussian or Gaussian–Laplace;
+2. H(q) exact and, for a Gaussian prior with mean μ and precision P, the cross-entropy
+
+       −E_q log p(w) = ½ [ tr(P Cov_q(w)) + (E_q w − μ)ᵀ P (E_q w − μ) − log det P + n log 2π ]
+
+   for any q whose moments are known: means and variances suffice where the prior's weights are independent; for a
+   prior over whole kernels q's own weights must be;
+3. H(q) exact where the guide's distribution knows it, and log p at the sample: unbiased;
+4. both at the sample: unbiased.
+"""
+
+import math
+
+import torch
+from pyro.distributions import Delta, MultivariateNormal, Normal, TorchDistribution
+from pyro.distributions.util import scale_and_mask
+from torch import Tensor
+from torch.distributions import Independent, kl_divergence
+
+from pyro_dwp.distributions import Reshaped
+
+LOG_2_PI = math.log(2 * math.pi)
+
+
+def unwrap(distribution: TorchDistribution) -> TorchDistribution:
+    """Strip `Independent` wrappers."""
+    while isinstance(distribution, Independent):
+        distribution = distribution.base_dist
+    return distribution
+
+
+def gaussian_cross_entropy(q: TorchDistribution, p: TorchDistribution) -> Tensor | None:
+    """Return −E_q log p(w) in nats, (), for a Gaussian prior; None where this module has no formula.
+
+    Args:
+        q: batch shape (), event shape that of the weights.
+        p: of the same shapes.
+
+    Example:
+        >>> p = Normal(torch.zeros(4), torch.ones(4)).to_event(1)
+        >>> gaussian_cross_entropy(p, p)
+        tensor(5.6758)
+    """
+    base, guide = unwrap(p), unwrap(q)
+    if q.batch_shape or p.batch_shape or isinstance(guide, Delta):
+        return None
+    if isinstance(base, Normal):
+        try:
+            mean, variance = q.mean, q.variance
+        except NotImplementedError:
+            return None
+        squares = ((mean - base.loc).square() + variance) / base.scale.square()
+        return 0.5 * (squares + LOG_2_PI).sum() + base.scale.log().sum()
+    kernels = base.base if isinstance(base, Reshaped) else None
+    if not isinstance(kernels, MultivariateNormal) or not isinstance(guide, Normal):
+        return None
+    factor = kernels.scale_tril
+    if any(factor.stride()[:-2]):  # a covariance for each kernel; only one for all is implemented
+        return None
+    factor = factor[(0,) * (factor.dim() - 2)]
+    precision = torch.cholesky_inverse(factor)
+    offset = (guide.loc.reshape(kernels.loc.shape) - kernels.loc).reshape(-1, len(factor))
+    variance = guide.scale.square().reshape(offset.shape)
+    squares = (offset @ precision * offset).sum() + (variance @ precision.diagonal()).sum()
+    return 0.5 * (squares + offset.numel() * LOG_2_PI) + len(offset) * factor.diagonal().log().sum()
+
+
+def site_log_prob(site: dict, value: Tensor) -> Tensor:
+    """Return the sum of a site's log density at a value, under the site's scale and mask."""
+    return scale_and_mask(site["fn"].log_prob(value), site["scale"], site["mask"]).sum()
+
+
+def site_entropy(site: dict) -> Tensor:
+    """Return H(q) of a guide site: exact where its distribution knows it, else −log q at the sample.
+
+    A Delta without density counts as 0, which makes point guides maximum a posteriori estimates.
+    """
+    if not isinstance(unwrap(site["fn"]), Delta):
+        try:
+            return scale_and_mask(site["fn"].entropy(), site["scale"], site["mask"]).sum()
+        except NotImplementedError:
+            pass
+    return -site_log_prob(site, site["value"])
+
+
+def site_kl(site: dict, model_site: dict | None, closed_form: bool) -> Tensor:
+    """Return KL(q ‖ p) of a site whose prior has a density: closed form if wanted and known, else at the sample.
+
+    Args:
+        site: the guide's node.
+        model_site: the model's node; None for auxiliary sites, which contribute −H(q) only.
+        closed_form: False where model and guide sample in different orders: conditional divergences do not add up then.
+    """
+    if model_site is None:
+        return -site_entropy(site)
+    if closed_form and not isinstance(unwrap(site["fn"]), Delta):
+        try:
+            divergence = kl_divergence(site["fn"], model_site["fn"].expand(site["fn"].batch_shape))
+            return scale_and_mask(divergence, model_site["scale"], model_site["mask"]).sum()
+        except NotImplementedError:
+            pass
+        cross = gaussian_cross_entropy(site["fn"], model_site["fn"])
+        if cross is not None:
+            return scale_and_mask(cross, model_site["scale"], model_site["mask"]).sum() - site_entropy(site)
+    return -site_entropy(site) - site_log_prob(model_site, site["value"])

@@ -1,0 +1,77 @@
+import math
+
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import MultivariateNormal, kl_divergence
+
+from pyro_dwp.distributions import Reshaped
+from pyro_dwp.infer.divergence import gaussian_cross_entropy, site_entropy, site_kl
+
+SHAPE, KERNEL = (3, 2, 2, 2), torch.Size([2, 2])
+WEIGHTS, ENTRIES = math.prod(SHAPE), 4
+
+
+@pytest.fixture(autouse=True)
+def _double() -> None:
+    torch.set_default_dtype(torch.float64)
+
+
+def factor() -> Tensor:
+    return torch.eye(ENTRIES) * 0.7 + torch.randn(ENTRIES, ENTRIES).tril(-1) * 0.3
+
+
+def kernel_prior() -> tuple[dist.TorchDistribution, MultivariateNormal]:
+    """Return a correlated Gaussian over kernels, and the same over all weights as torch knows it."""
+    mean, tril = torch.randn(ENTRIES), factor()
+    prior = Reshaped(dist.MultivariateNormal(mean, scale_tril=tril), KERNEL).expand(SHAPE[:2]).to_event(2)
+    kernels = WEIGHTS // ENTRIES
+    return prior, MultivariateNormal(mean.repeat(kernels), scale_tril=torch.block_diag(*[tril] * kernels))
+
+
+def node(fn: dist.TorchDistribution) -> dict:
+    return {"fn": fn, "value": fn.sample(), "scale": 1.0, "mask": None}
+
+
+def test_the_kl_of_independent_weights_from_a_correlated_kernel_prior_is_the_dense_gaussians() -> None:
+    prior, dense = kernel_prior()
+    mean, scale = torch.randn(SHAPE), torch.rand(SHAPE) + 0.1
+    q = dist.Normal(mean, scale).to_event(4)
+    expected = kl_divergence(MultivariateNormal(mean.flatten(), scale_tril=scale.flatten().diag()), dense)
+    torch.testing.assert_close(site_kl(node(q), node(prior), closed_form=True), expected)
+
+
+def test_the_kl_of_correlated_weights_from_an_independent_prior_is_the_dense_gaussians() -> None:
+    tril = torch.eye(WEIGHTS) * 0.5 + torch.randn(WEIGHTS, WEIGHTS).tril(-1) * 0.1
+    q = Reshaped(dist.MultivariateNormal(torch.randn(WEIGHTS), scale_tril=tril), torch.Size(SHAPE))
+    prior = dist.Normal(torch.randn(SHAPE), torch.rand(SHAPE) + 0.5).to_event(4)
+    dense = MultivariateNormal(prior.mean.flatten(), scale_tril=prior.base_dist.scale.flatten().diag())
+    torch.testing.assert_close(site_kl(node(q), node(prior), closed_form=True), kl_divergence(q.base, dense))
+
+
+def test_the_sampled_divergence_has_the_closed_form_as_its_mean() -> None:
+    prior, _ = kernel_prior()
+    q = dist.Normal(torch.randn(SHAPE), 0.3 * torch.ones(SHAPE)).to_event(4)
+    exact = site_kl(node(q), node(prior), closed_form=True)
+    drawn = torch.stack([site_kl(node(q), node(prior), closed_form=False) for _ in range(4000)])
+    error = drawn.std() / math.sqrt(len(drawn))
+    assert abs(drawn.mean() - exact) < 4 * error
+    assert error < 0.02 * exact
+
+
+def test_a_covariance_for_each_kernel_is_left_to_sampling() -> None:
+    trils = torch.stack([factor() for _ in range(6)]).reshape(3, 2, ENTRIES, ENTRIES)
+    prior = Reshaped(dist.MultivariateNormal(torch.zeros(3, 2, ENTRIES), scale_tril=trils), KERNEL).to_event(2)
+    q = dist.Normal(torch.zeros(SHAPE), torch.ones(SHAPE)).to_event(4)
+    assert gaussian_cross_entropy(q, prior) is None
+    site, model_site = node(q), node(prior)
+    expected = -site_entropy(site) - prior.log_prob(site["value"])
+    torch.testing.assert_close(site_kl(site, model_site, closed_form=True), expected)
+
+
+def test_a_point_mass_has_no_divergence_but_its_penalty() -> None:
+    value = torch.randn(SHAPE)
+    prior = dist.Normal(torch.zeros(SHAPE), torch.ones(SHAPE)).to_event(4)
+    q = dist.Delta(value, event_dim=4)
+    torch.testing.assert_close(site_kl(node(q), node(prior), closed_form=True), -prior.log_prob(value))
