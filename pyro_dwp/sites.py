@@ -108,7 +108,9 @@ def weight_sites(
             f"than one voxel, but {type(network).__name__} has none. Use another network, expose other parameters by rules "
             "(--prior assigned), or train this one by point estimation."
         )
-    if groups is not None and (missing := sorted(n for n, site in sites.items() if has_voxels(site) and n not in groups)):
+    if groups is not None and (
+        missing := sorted(n for n, site in sites.items() if has_voxels(site) and n not in groups)
+    ):
         raise ConfigError(
             f"Every weight site needs a group of kernels, but {missing[0]} has none. Add it to the groups of "
             f"{type(network).__name__}; those present are {sorted(set(groups.values()))}."

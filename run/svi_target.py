@@ -12,6 +12,7 @@ Example:
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import torch
 from rich.progress import track
@@ -59,6 +60,7 @@ def main(
     psi_rate: float = 1e-4,
     clip_norm: float | None = None,
     samples: int = 10,
+    score: Literal["test", "validation"] = "test",
     seed: int = 0,
     name: str | None = None,
     resume: bool = False,
@@ -91,6 +93,7 @@ def main(
         psi_rate: learning rate of ψ, the auxiliary encoders, per step; dimensionless.
         clip_norm: largest L2 norm of the gradient of θ and of ψ; None clips nothing.
         samples: networks drawn from the posterior to predict with.
+        score: scans that are scored at the end. Choose between methods by "validation": the test scans then stay unopened.
         seed: of initialisation, order of the scans, noise of the inference and of the prediction.
         name: of the run's folder under runs/; None numbers it.
         resume: continue the run of this name.
@@ -141,12 +144,13 @@ def main(
         print("After inference:", describe_scales(scales), sep="\n")
 
         # The test scans are opened here, for the first time.
-        table, shown = CaseTable(), figure_cases(len(split.test), 3)
+        scored = split.test if score == "test" else split.validation
+        table, shown = CaseTable(), figure_cases(len(scored), 3)
         cases = score_cases(
-            lambda: draw_network(model.network, posterior), data, split.test, preprocess, samples, seed,
+            lambda: draw_network(model.network, posterior), data, scored, preprocess, samples, seed,
             folder / "predictions", device,
         )  # fmt: skip
-        for number, case in enumerate(track(cases, "test scans", total=test)):
+        for number, case in enumerate(track(cases, f"{score} scans", total=len(scored))):
             table.add(case.scan.name, case.scores)
             if number in shown:
                 draw_case(folder, case)
@@ -156,7 +160,7 @@ def main(
     write_json(
         folder / "metrics.json",
         {
-            "test": table.to_dict(),
+            score: table.to_dict(),
             "elbo": history.rows[-1],
             "weight_scales": scales,
             "seconds": history.seconds,
@@ -167,7 +171,7 @@ def main(
     )
     mean, std = table.mean(), table.std()
     print(
-        f"Dice {mean['dice']:.3f} (sd over {test} test scans {std['dice'] or 0:.3f}), IoU {mean['iou']:.3f}: {folder}"
+        f"Dice {mean['dice']:.3f} (sd over {len(scored)} {score} scans {std['dice'] or 0:.3f}), IoU {mean['iou']:.3f}: {folder}"
     )
 
 

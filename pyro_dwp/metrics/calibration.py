@@ -1,10 +1,12 @@
-"""Proper scores of predicted probabilities, for one case; computed without a one-hot copy of the truth.
+"""Scores of predicted probabilities, for one case; computed without a one-hot copy of the truth.
 
-Both are smallest in expectation for the true probabilities, so they reward a prediction that knows what it does not
-know, which overlap cannot. Axis letters: C classes, D H W voxels.
+The first two are proper: smallest in expectation for the true probabilities, so they reward a prediction that knows what
+it does not know, which overlap cannot. The calibration error tells whether probabilities are frequencies, and no more: it
+is no proper score. Axis letters: C classes, D H W voxels.
 """
 
 import torch
+from monai.metrics import calibration_binning
 from torch import Tensor
 
 from pyro_dwp.errors import DataError
@@ -73,3 +75,37 @@ def brier_score(probability: Tensor, truth: Tensor) -> float:
     right = probability_of_truth(probability, truth).double()
     squares = sum(p.double().square() for p in probability)
     return float((squares - 2 * right + 1).mean())
+
+
+def calibration_error(probability: Tensor, truth: Tensor, bins: int = 20) -> float:
+    """Return the expected calibration error: 0 where probabilities are frequencies, at most 1.
+
+        Σ_bins (voxels in the bin / all voxels) · | mean probability − share of voxels of the class |
+
+    For each foreground class against the rest, bins of equal width, and the mean over these classes. Most voxels are
+    background that every model is sure of, which makes the values small: compare them between methods on the same scans.
+
+    Args:
+        probability: p, summing to 1 over classes, (C, D, H, W).
+        truth: true class of each voxel, integers, (D, H, W).
+        bins: number of bins, at least 1.
+
+    Raises:
+        DataError: if the grids differ, or the truth holds a label that has no probability.
+
+    References:
+        Guo, Pleiss, Sun, Weinberger 2017, On Calibration of Modern Neural Networks.
+
+    Example:
+        >>> truth = torch.tensor([[0, 0, 0, 1]])
+        >>> calibration_error(torch.tensor([0.75, 0.25])[:, None, None].expand(2, 1, 4), truth)
+        0.0
+    """
+    probability_of_truth(probability, truth)
+    errors = []
+    for index in range(1, len(probability)):
+        predicted, observed, count = calibration_binning(
+            probability[index][None, None].contiguous(), (truth == index)[None, None], num_bins=bins
+        )
+        errors.append(((predicted - observed).abs().nan_to_num() * count).sum() / count.sum())
+    return float(torch.stack(errors).mean())

@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from pyro_dwp.errors import DataError
-from pyro_dwp.metrics.calibration import brier_score, negative_log_likelihood
+from pyro_dwp.metrics.calibration import brier_score, calibration_error, negative_log_likelihood
 from pyro_dwp.metrics.overlap import dice, iou
 
 
@@ -20,7 +20,7 @@ def score_case(prediction: Tensor, truth: Tensor, classes: int, probability: Ten
     """Return every score of one case.
 
     `dice` and `iou` are means over the foreground classes; where there is more than one, `dice_1`, `iou_1`, `dice_2`,
-    … follow. With probabilities, `negative_log_likelihood` (nats per voxel) and `brier` are added.
+    … follow. With probabilities, `negative_log_likelihood` (nats per voxel), `brier` and `calibration_error` are added.
 
     Args:
         prediction: predicted classes, integers, (D, H, W).
@@ -45,6 +45,7 @@ def score_case(prediction: Tensor, truth: Tensor, classes: int, probability: Ten
     if probability is not None:
         scores["negative_log_likelihood"] = negative_log_likelihood(probability, truth)
         scores["brier"] = brier_score(probability, truth)
+        scores["calibration_error"] = calibration_error(probability, truth)
     return scores
 
 

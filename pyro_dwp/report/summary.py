@@ -9,6 +9,13 @@ from typing import Any
 
 from pyro_dwp.errors import DataError
 
+SCORES = {
+    "dice": 3,
+    "iou": 3,
+    "negative_log_likelihood": 3,
+    "calibration_error": 4,
+}  # score → decimals that are printed
+
 
 def read_metrics(folder: Path) -> dict[str, Any]:
     """Return a finished run's metrics.json.
@@ -23,15 +30,21 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     return metrics
 
 
+def scored(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the table of a run's scores, whether of its test scans or of its validation scans."""
+    table: dict[str, Any] = metrics["test"] if "test" in metrics else metrics["validation"]
+    return table
+
+
 def spread(values: Sequence[float]) -> tuple[float, float | None]:
     """Return mean and standard deviation (n − 1 in the denominator; None for one value)."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def paired_difference(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Return the mean difference in Dice between two methods over the same test scans, with its standard error.
+    """Return the mean difference in Dice between two methods over the same scans, with its standard error.
 
-    A scan that several splits test counts once, with its mean difference over them. The standard error is over scans; it
+    A scan that several splits score counts once, with its mean difference over them. The standard error is over scans; it
     does not hold what another choice of training scans would change, which the spread over the splits shows.
 
     Args:
@@ -43,8 +56,8 @@ def paired_difference(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[
     """
     by_scan: dict[str, list[float]] = defaultdict(list)
     for here, there in zip(one, other, strict=True):
-        for name, scores in here["test"]["cases"].items():
-            by_scan[name].append(scores["dice"] - there["test"]["cases"][name]["dice"])
+        for name, scores in scored(here)["cases"].items():
+            by_scan[name].append(scores["dice"] - scored(there)["cases"][name]["dice"])
     differences = [statistics.fmean(values) for values in by_scan.values()]
     mean, deviation = spread(differences)
     error = None if deviation is None else deviation / len(differences) ** 0.5
@@ -59,7 +72,7 @@ def summarise(methods: Mapping[str, Sequence[Path]], reference: str) -> dict[str
         reference: name of the method that the others are compared with.
 
     Returns:
-        Name → "dice" and "iou" (mean and standard deviation over the splits of the mean over test scans), "splits" (the
+        Name → each of `SCORES` (mean and standard deviation over the splits of the mean over the scans scored), "splits" (the
         Dice of each), "seconds_per_step", "peak_memory_mib", and "difference" to the reference.
 
     Raises:
@@ -68,7 +81,7 @@ def summarise(methods: Mapping[str, Sequence[Path]], reference: str) -> dict[str
     metrics = {name: [read_metrics(folder) for folder in folders] for name, folders in methods.items()}
     rows = {}
     for name, runs in metrics.items():
-        scores = {key: [run["test"]["mean"][key] for run in runs] for key in ("dice", "iou", "negative_log_likelihood")}
+        scores = {key: [scored(run)["mean"][key] for run in runs] for key in SCORES}
         rows[name] = {
             **{key: dict(zip(("mean", "std"), spread(values), strict=True)) for key, values in scores.items()},
             "splits": scores["dice"],
@@ -83,16 +96,18 @@ def summarise(methods: Mapping[str, Sequence[Path]], reference: str) -> dict[str
 def summary_table(rows: Mapping[str, Mapping[str, Any]], reference: str) -> str:
     """Return `summarise`'s result as a Markdown table."""
     lines = [
-        f"| method | Dice | IoU | nats per voxel | Dice − {reference} | seconds per step |",
-        "| --- | --- | --- | --- | --- | --- |",
+        f"| method | Dice | IoU | nats per voxel | calibration error | Dice − {reference} | seconds per step | peak MiB |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, row in rows.items():
-        cells = [_with_spread(row[key]) for key in ("dice", "iou", "negative_log_likelihood")]
+        cells = [_with_spread(row[key], decimals) for key, decimals in SCORES.items()]
         gap = row["difference"]
         difference = "" if gap is None else f"{gap['mean']:+.3f} ± {gap['standard_error'] or float('nan'):.3f}"
-        lines.append(f"| {name} | {' | '.join(cells)} | {difference} | {row['seconds_per_step']:.2f} |")
+        memory = f"{row['peak_memory_mib']:.0f}" if row["peak_memory_mib"] else ""
+        lines.append(f"| {name} | {' | '.join(cells)} | {difference} | {row['seconds_per_step']:.2f} | {memory} |")
     return "\n".join(lines)
 
 
-def _with_spread(row: Mapping[str, float | None]) -> str:
-    return f"{row['mean']:.3f}" + (f" ({row['std']:.3f})" if row["std"] is not None else "")
+def _with_spread(row: Mapping[str, float | None], decimals: int) -> str:
+    deviation = f" ({row['std']:.{decimals}f})" if row["std"] is not None else ""
+    return f"{row['mean']:.{decimals}f}{deviation}"

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pyro_dwp.errors import DataError
-from pyro_dwp.metrics import brier_score, negative_log_likelihood
+from pyro_dwp.metrics import brier_score, calibration_error, negative_log_likelihood
 
 
 @pytest.fixture
@@ -58,13 +58,26 @@ def test_the_true_frequency_scores_better_than_any_other_constant(metric) -> Non
     assert min(scores, key=scores.__getitem__) == 30
 
 
-@pytest.mark.parametrize("metric", [negative_log_likelihood, brier_score])
+def test_the_calibration_error_is_the_mean_gap_between_probability_and_frequency() -> None:
+    foreground = torch.tensor([0.1] * 10 + [0.9] * 30).reshape(1, 1, 40)
+    truth = torch.tensor([1] * 4 + [0] * 6 + [1] * 30).reshape(1, 1, 40)
+    found = calibration_error(torch.stack([1 - foreground, foreground]), truth)
+    assert found == pytest.approx((10 * 0.3 + 30 * 0.1) / 40, rel=1e-5)
+
+
+def test_the_calibration_error_of_draws_from_the_probabilities_vanishes_with_their_number() -> None:
+    foreground = torch.rand(100, 100, 100)
+    truth = (torch.rand(100, 100, 100) < foreground).long()
+    assert calibration_error(torch.stack([1 - foreground, foreground]), truth) < 0.005  # a bin's error is about 0.002
+
+
+@pytest.mark.parametrize("metric", [negative_log_likelihood, brier_score, calibration_error])
 def test_probabilities_on_another_grid_are_refused(metric) -> None:
     with pytest.raises(DataError, match="same grid"):
         metric(torch.full((2, 3, 3, 3), 0.5), torch.zeros(3, 3, 4, dtype=torch.int64))
 
 
-@pytest.mark.parametrize("metric", [negative_log_likelihood, brier_score])
+@pytest.mark.parametrize("metric", [negative_log_likelihood, brier_score, calibration_error])
 def test_a_label_without_a_probability_is_refused(metric) -> None:
     with pytest.raises(DataError, match="labels from 2 to 2"):
         metric(torch.full((2, 1, 1, 1), 0.5), torch.full((1, 1, 1), 2))

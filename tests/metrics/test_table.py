@@ -77,7 +77,9 @@ def test_scores_of_several_classes_are_averaged_and_listed() -> None:
 def test_probabilities_add_the_proper_scores() -> None:
     truth = torch.zeros(2, 2, 2, dtype=torch.int64)
     scores = score_case(truth, truth, 2, probability=torch.full((2, 2, 2, 2), 0.5))
-    assert scores == pytest.approx({"dice": 1, "iou": 1, "negative_log_likelihood": math.log(2), "brier": 0.5})
+    assert scores == pytest.approx(
+        {"dice": 1, "iou": 1, "negative_log_likelihood": math.log(2), "brier": 0.5, "calibration_error": 0.5}
+    )
 
 
 def test_a_saved_table_is_a_json_and_a_csv_file_and_nothing_else(table: CaseTable, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ def metrics(dice: dict[str, float]) -> dict:
     mean = sum(dice.values()) / len(dice)
     return {
         "test": {
-            "mean": {"dice": mean, "iou": mean / 2, "negative_log_likelihood": 0.1},
+            "mean": {"dice": mean, "iou": mean / 2, "negative_log_likelihood": 0.1, "calibration_error": 0.01},
             "cases": {name: {"dice": value} for name, value in dice.items()},
         },
         "seconds_per_step": 0.5,
@@ -45,7 +45,17 @@ def test_the_table_has_mean_and_standard_deviation_over_splits(tmp_path: Path) -
     assert rows["ours"]["dice"]["std"] == pytest.approx(0.05)
     assert rows["ours"]["difference"]["mean"] == pytest.approx(0.1)
     table = summary_table(rows, "theirs")
-    assert "| ours | 0.550 (0.050) | 0.275 (0.025) | 0.100 (0.000) | +0.100 ± 0.000 | 0.50 |" in table.splitlines()
+    assert (
+        "| ours | 0.550 (0.050) | 0.275 (0.025) | 0.100 (0.000) | 0.0100 (0.0000) | +0.100 ± 0.000 | 0.50 | 100 |"
+        in (table.splitlines())
+    )
+
+
+def test_runs_that_scored_validation_scans_are_summarised_alike(tmp_path: Path) -> None:
+    folder = finished(tmp_path / "ours", {"a": 0.5, "b": 0.7})
+    found = json.loads((folder / "metrics.json").read_text())
+    (folder / "metrics.json").write_text(json.dumps({"validation": found.pop("test"), **found}))
+    assert summarise({"ours": [folder]}, "ours")["ours"]["dice"]["mean"] == pytest.approx(0.6)
 
 
 def test_an_unfinished_run_is_named(tmp_path: Path) -> None:
