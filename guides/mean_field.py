@@ -7,7 +7,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from guides.base import Guide
-from pyro_dwp.errors import ConfigError
+from guides.initial import initial_scale
 from pyro_dwp.sites import WeightSite
 
 
@@ -21,22 +21,15 @@ class MeanField(Guide):
             initial means. Too large a scale drowns the first steps in noise; too small a one never grows in a short run.
 
     Raises:
-        ConfigError: if relative_scale is not positive, or a start does not fit its site.
+        ConfigError: if relative_scale is not positive, a start does not fit its site, or is all 0.
     """
 
     def __init__(
         self, sites: Mapping[str, WeightSite], start: Mapping[str, Tensor], relative_scale: float = 0.1
     ) -> None:
         super().__init__(sites, start)
-        if relative_scale <= 0:
-            raise ConfigError(f"MeanField needs a positive relative_scale, but received {relative_scale}.")
         for name in sites:
-            if not start[name].any():
-                raise ConfigError(
-                    f"MeanField scales site {name!r} by the size of its initial means, but they are all 0. Start from the prior "
-                    "or from a network."
-                )
-            scale = relative_scale * start[name].square().mean().sqrt()
+            scale = initial_scale(self, name, start[name], relative_scale)
             self.add_parameter("mean", name, start[name])
             self.add_parameter("log_scale", name, scale.log().expand(start[name].shape))
 

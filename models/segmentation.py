@@ -27,12 +27,11 @@ class SegmentationModel(PyroModule):
         self, network: nn.Module, prior: PriorFamily, likelihood: Likelihood, groups: dict[str, str] | None = None
     ) -> None:
         super().__init__()
+        prior.check(weight_sites(network, groups, expose=lambda site: True).values())
         self.sites = weight_sites(network, groups, prior.exposes)
         self.network = LiftedNetwork(network, self.sites)
         self.prior = prior
         self.likelihood = likelihood
-        for site in self.sites.values():
-            prior.site_distribution(site)
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         """Run the program once.

@@ -70,7 +70,7 @@ def main(
         reference: name of the method that the others' Dice is compared with, scan by scan.
         splits: number of random splits; split i has split_seed i and seed i. The test scans are the same for all.
         name: of the folder under runs/ that holds one folder for each run, and summary.json.
-        flags: added for all methods, for instance '--threads 1'.
+        flags: added for all methods, before the method's own, for instance '--threads 1'.
         parallel: runs at the same time; with more than one, each writes to runs/NAME/METHOD-split-i.log.
     """
     if reference not in methods or parallel < 1 or splits < 1:
@@ -81,7 +81,7 @@ def main(
     folders = {method: [Path("runs") / name / f"{method}-split-{i}" for i in range(splits)] for method in methods}
     runs = {
         folders[method][i]: [
-            *("--config", target, *shlex.split(f"{extra} {flags}"), "--split_seed", str(i), "--seed", str(i)),
+            *("--config", target, *shlex.split(f"{flags} {extra}"), "--split_seed", str(i), "--seed", str(i)),
             *("--name", folders[method][i].relative_to("runs").as_posix()),
         ]
         for i in range(splits)

@@ -23,7 +23,7 @@ from models.segmentation import SegmentationModel
 from pyro_dwp.cli import begin_run, run_script, write_json
 from pyro_dwp.data import CaseSource, Preprocess, keep_split, prepare, split_cases
 from pyro_dwp.errors import ConfigError
-from pyro_dwp.infer import AuxiliaryELBO, describe_scales, weight_scales
+from pyro_dwp.infer import AuxiliaryELBO, Estimator, SharedSample, describe_scales, weight_scales
 from pyro_dwp.likelihoods import Likelihood
 from pyro_dwp.metrics import CaseTable
 from pyro_dwp.predict import score_cases
@@ -43,6 +43,7 @@ def main(
     guide: Callable[[dict, dict], Guide],
     likelihood: Likelihood,
     network: Callable[[], nn.Module],
+    estimator: Callable[[], Estimator] = SharedSample,
     preprocess: Preprocess = Preprocess(),  # noqa: B008 (immutable)
     schedule: Schedule = Schedule(),  # noqa: B008 (immutable)
     train: int = 5,
@@ -76,6 +77,7 @@ def main(
         guide: variational family of the weights.
         likelihood: how labels are scored given the network's output.
         network: class of the network and its arguments.
+        estimator: how the noise of the weights enters the data term, and so how noisy its gradient is.
         preprocess: how a scan becomes the network's input.
         schedule: length, batch size and learning rate (of θ, the guide and the network's point parameters).
         train: number of scans to learn from.
@@ -130,8 +132,9 @@ def main(
     elbo = AuxiliaryELBO(prior.encoders(), kl_weight=kl_weight, draws=draws, kernels_per_group=kernels_per_group)
     rates = {"theta": schedule.learning_rate, "psi": psi_rate}
     task = VariationalTask(
-        model, posterior, elbo, learning, steering, rates, warm_up, clip_norm=clip_norm, device=device
-    )
+        model, posterior, elbo, learning, steering, rates, warm_up, clip_norm=clip_norm, estimator=estimator(), device=device
+    )  # fmt: skip
+    write_json(folder / "sites.json", {site.name: list(site.shape) for site in model.sites.values()})
     print(
         f"{folder}: {train} scans, the likelihood counts {train} / {schedule.batch_size} times, KL weight {kl_weight}"
     )

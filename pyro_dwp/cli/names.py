@@ -9,7 +9,7 @@ import importlib.util
 import inspect
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
 from enum import Enum
 from pathlib import Path
@@ -26,14 +26,46 @@ NAMES = (
         "folder_pairs": "pyro_dwp.data.FolderPairs",
         "phantoms": "pyro_dwp.data.Phantoms",
     },
-    {"deep_weight": "pyro_dwp.priors.DeepWeight", "gaussian": "pyro_dwp.priors.Gaussian"},
+    {
+        "assigned": "pyro_dwp.priors.Assigned",
+        "deep_weight": "pyro_dwp.priors.DeepWeight",
+        "empirical": "pyro_dwp.priors.Empirical",
+        "flow": "pyro_dwp.priors.Flow",
+        "gaussian": "pyro_dwp.priors.Gaussian",
+        "laplace": "pyro_dwp.priors.Laplace",
+        "mixture": "pyro_dwp.priors.Mixture",
+        "pretrained": "pyro_dwp.priors.Pretrained",
+        "scale_mixture": "pyro_dwp.priors.ScaleMixture",
+        "student_t": "pyro_dwp.priors.StudentT",
+    },
     {
         "categorical": "pyro_dwp.likelihoods.Categorical",
         "dice_cross_entropy": "pyro_dwp.likelihoods.DiceCrossEntropy",
     },
-    {"mean_field": "guides.MeanField", "point": "guides.Point"},
+    {
+        "ensemble": "guides.Ensemble",
+        "kernel_covariance": "guides.KernelCovariance",
+        "latent": "guides.Latent",
+        "low_rank": "guides.LowRank",
+        "matrix_normal": "guides.MatrixNormal",
+        "mean_field": "guides.MeanField",
+        "point": "guides.Point",
+    },
+    {
+        "shared_sample": "pyro_dwp.infer.SharedSample",
+        "flipout": "pyro_dwp.infer.Flipout",
+        "local_reparametrisation": "pyro_dwp.infer.LocalReparametrisation",
+    },
+    {
+        "deep_weight": "models.fit_deep_weight.FitDeepWeight",
+        "empirical": "pyro_dwp.train.FitEmpirical",
+        "flow": "pyro_dwp.train.FitFlow",
+        "mixture": "pyro_dwp.train.FitMixture",
+    },
 )
 PLAIN_MODULES = ("builtins", "pathlib")
+# Classes of another library that a function makes fit: base of such classes → the function, from class to class.
+ADAPTERS = {"pyro.infer.autoguide.guides.AutoGuide": "guides.auto.adapter"}
 
 
 def class_parameters(main: Callable[..., Any]) -> dict[str, type]:
@@ -103,7 +135,7 @@ def resolve(name: str, base: type, where: str) -> str:
         return short[name]
     file, colon, found = name.rpartition(":")
     if colon and file.endswith(".py"):
-        return _from_file(Path(file).expanduser(), found, where)
+        return _adapted(_from_file(Path(file).expanduser(), found, where), base)
     if name in ("null", "None", "") or (base is object and "." not in name):
         return name
     if "." in name:
@@ -111,7 +143,7 @@ def resolve(name: str, base: type, where: str) -> str:
             _load(name)
         except (ImportError, AttributeError, ValueError) as error:
             raise ConfigError(f"{where}: {name} cannot be imported ({error}). {suggest(name, short)}") from error
-        return name
+        return _adapted(name, base)
     known = {member.__name__: f"{member.__module__}.{member.__qualname__}" for member in _family(base)}
     if name in known:
         return known[name]
@@ -121,29 +153,86 @@ def resolve(name: str, base: type, where: str) -> str:
     )
 
 
+def _adapted(path: str, base: type) -> str:
+    """Return the dotted path of the class that makes this one fit the base, where there is one; else the path itself."""
+    found = _load(path)
+    if inspect.isclass(found) and (base is object or not issubclass(found, base)):
+        for parent in found.__mro__:
+            if adapter := ADAPTERS.get(f"{parent.__module__}.{parent.__qualname__}"):
+                made = _load(adapter)(found)
+                return f"{made.__module__}.{made.__qualname__}"
+    return path
+
+
 def resolve_tree(tree: Any, bases: Mapping[str, type], where: str = "") -> Any:
-    """Resolve every name of a class in a config: the values of class parameters, and each `class_path` below."""
+    """Resolve every name of a class in a config, at any depth.
+
+    At the top, names stand under the keys of `bases`. Below a `class_path` they stand where that class takes a class, or a
+    dataclass that does, such as `prior` in a rule of `pyro_dwp.priors.Assigned`.
+
+    Args:
+        tree: what was read.
+        bases: key → base of the class that it names; under "", that of a `class_path`.
+        where: key of the tree, named in an error; "" at the top.
+
+    Returns:
+        The tree, with dotted paths for names.
+
+    Raises:
+        ConfigError: if a name is none of a class.
+    """
+    if isinstance(tree, list):
+        return [resolve_tree(item, bases, where) for item in tree]
     if not isinstance(tree, dict):
-        return [resolve_tree(item, {}, where) for item in tree] if isinstance(tree, list) else tree
+        return tree
     resolved = {}
+    if isinstance(path := tree.get("class_path"), str):
+        resolved["class_path"] = resolve(path, bases.get("", object), where)
+        bases = nested_parameters(load_class(resolved["class_path"]))
+    below = bases if where else {}
     for key, value in tree.items():
         place = f"{where}.{key}" if where else str(key)
         if isinstance(value, str) and key in bases:
             resolved[key] = resolve(value, bases[key], place)
-        elif isinstance(value, str) and key == "class_path":
-            resolved[key] = resolve(value, bases.get("", object), where)
-        else:
-            resolved[key] = resolve_tree(value, {"": bases[key]} if key in bases else {}, place)
+        elif key not in resolved:
+            resolved[key] = resolve_tree(value, {**below, "": bases[key]} if key in bases else below, place)
     return resolved
 
 
+def nested_parameters(target: Any) -> dict[str, type]:
+    """Return the parameters of a class that take one of the classes in NAMES, and such fields of dataclasses that it takes.
+
+    Example:
+        >>> from pyro_dwp.priors import Assigned
+        >>> nested_parameters(Assigned)
+        {'prior': <class 'pyro_dwp.priors.base.PriorFamily'>}
+    """
+    below: dict[str, type] = {}
+    try:
+        for hint in _atoms(get_type_hints(target.__init__).values()):
+            below |= class_parameters(hint.__init__) if inspect.isclass(hint) and is_dataclass(hint) else {}
+        below |= class_parameters(target.__init__)
+    except (AttributeError, NameError, TypeError):
+        return {}  # no class, or one with annotations for type checkers only
+    return {name: base for name, base in below.items() if legal_names(base)}
+
+
+def _atoms(hints: Iterable[Any]) -> Iterator[Any]:
+    """Return the types that annotations are made of: list[Rule | None] → Rule, None."""
+    for hint in hints:
+        yield from _atoms(get_args(hint)) if get_args(hint) else (hint,)
+
+
 def portable(tree: Any) -> Any:
-    """Turn the paths of classes from a user's file back into `file.py:Class`, so that another process finds them."""
+    """Name classes as the user did, so that another process finds them: `file.py:Class`, and what an adapter stands for."""
     if isinstance(tree, dict):
         return {key: portable(value) for key, value in tree.items()}
     if isinstance(tree, list):
         return [portable(value) for value in tree]
     module, _, name = tree.rpartition(".") if isinstance(tree, str) else ("", "", "")
+    if original := getattr(vars(sys.modules.get(module, object)).get(name), "adapts", None):
+        module, name = original.__module__, original.__qualname__
+        tree = f"{module}.{name}"
     file = getattr(sys.modules.get(module), "__file__", None) if module.startswith("user_file_") else None
     return f"{file}:{name}" if file else tree
 

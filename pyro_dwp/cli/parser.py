@@ -4,12 +4,14 @@ import argparse
 import inspect
 import json
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, get_loader
+from yaml import YAMLError
 
 from pyro_dwp.cli.configs import check_keys, class_arguments, read_yaml
 from pyro_dwp.cli.names import class_parameters, legal_names, load_class, portable, resolve, resolve_tree
@@ -23,6 +25,14 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
         text = super()._get_help_string(action) or ""
         return re.sub(r", known subclasses: .*\)$", ")", text, flags=re.DOTALL)
 
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        """Wrap each line of a help text by itself, so that a list stays a list; continued lines are indented."""
+        lines = [
+            textwrap.wrap(line.strip(), width, subsequent_indent="    " * (n > 0))
+            for n, line in enumerate(text.split("\n"))
+        ]
+        return [part for line in lines for part in line]
+
     def _expand_help(self, action: argparse.Action) -> str:
         return plain_types(super()._expand_help(action))
 
@@ -35,6 +45,23 @@ def plain_types(text: str) -> str:
         'Expected int. Got value: x'
     """
     return re.sub(r"(?:\ban? )?<class '(?:[\w.]+\.)?(\w+)'>", r"\1", text)
+
+
+def one_line_each(names: Mapping[str, str]) -> str:
+    """Return a list of classes, each with the first line of its docstring.
+
+    Args:
+        names: short name → dotted path.
+
+    Example:
+        >>> print(one_line_each({"unet": "pyro_dwp.nn.UNet"}))
+        unet: Residual U-Net without biases; the defaults are the paper's network.
+        or a class of your own: package.module.Class or file.py:Class
+    """
+    lines = [
+        f"{name}: {(inspect.getdoc(load_class(path)) or '').partition(chr(10))[0]}" for name, path in names.items()
+    ]
+    return "\n".join([*lines, "or a class of your own: package.module.Class or file.py:Class"])
 
 
 class ScriptParser:
@@ -70,19 +97,31 @@ class ScriptParser:
             token = pending.pop(0)
             flag, equals, value = token.partition("=")
             key = flag[2:].removesuffix(".class_path").removesuffix(".help")
-            wants_class = flag.startswith("--") and key in self.bases
+            takes_class = flag.startswith("--") and key.partition(".")[0] in self.bases
             if flag[2:] in self.switches and flag.startswith("--") and not equals:
                 follows = pending and pending[0].lower() in ("true", "false", "yes", "no")
                 token = f"{flag}={pending.pop(0) if follows else 'true'}"
-            elif wants_class and (equals or (pending and not pending[0].startswith("--"))):
+            elif takes_class and (equals or (pending and not pending[0].startswith("--"))):
                 token = f"{flag}={self._resolve(key, value if equals else pending.pop(0))}"
             translated.append(token)
         return translated
 
     def _resolve(self, key: str, value: str) -> str:
-        if value.lstrip().startswith("{"):
-            return json.dumps(resolve_tree({key: get_loader("yaml")(value)}, self.bases)[key])
-        return resolve(value, self.bases[key], f"--{key}")
+        """Write out the names of classes in the value of a flag, `--guide` or below it, as `--guide.guide`.
+
+        Below it the class that takes the value is not known yet, so only a short name or file.py:Class is one.
+        """
+        above, _, last = key.rpartition(".")
+        if value.lstrip().startswith(("{", "[")):
+            try:
+                tree = {last: get_loader("yaml")(value)}
+            except YAMLError:
+                return value
+            return json.dumps(resolve_tree(tree, self.bases, above)[last], default=str)
+        base = self.bases.get(last)
+        if base is None or (above and value not in legal_names(base) and ".py:" not in value):
+            return value
+        return resolve(value, base, f"--{key}")
 
     def read(self, path: Path) -> dict[str, Any]:
         """Read a config file, its classes resolved and its keys checked.
@@ -141,12 +180,17 @@ class ScriptParser:
         if unknown:
             near = get_close_matches(unknown[1], self.flags, n=1)
             return f"There is no flag {unknown[1]}. {f'Did you mean {near[0]}? ' if near else ''}All of them: --help."
-        refused = re.search(r"class_path '([^']+)':.*Option '([^']+)' is not accepted", message, flags=re.DOTALL)
+        refused = re.search(r".*class_path '([^']+)':.*Option '([^']+)' is not accepted", message, flags=re.DOTALL)
         legal = class_arguments(load_class(refused[1])) if refused else None
         if refused and legal is not None:
             return f"{refused[1]} has no argument {refused[2]!r}. {suggest(refused[2], legal)}"
-        key = re.match(r'Parser key "([^"]+)"', message)
-        in_files = key and sources and not any(flag.startswith(f"--{key[1]}") for flag in flags)
+        nameless = re.search(r"Expected a dot import path string: (\S+?)\.?(\s|$)", message)
+        for key, _, value in (flag.removeprefix("--").partition("=") for flag in flags):
+            base = self.bases.get(key.rpartition(".")[2])
+            if nameless and base and value == nameless[1]:
+                return f"--{key}: there is no {base.__name__} called {value!r}. {suggest(value, legal_names(base))}"
+        place = re.match(r'Parser key "([^"]+)"', message)
+        in_files = place and sources and not any(flag.startswith(f"--{place[1]}") for flag in flags)
         message = re.sub(r'Parser key "([^"]+)":\s*', r"\1: ", message)
         line = " ".join(plain_types(message).split())
         return (f"{', '.join(sources)}: " if in_files else "") + line
@@ -165,8 +209,7 @@ class ScriptParser:
         """Return the help: a config's values as defaults, and the arguments of every class that has a short name."""
         for action in self.parser._actions:
             if action.dest in self.bases:
-                names = ", ".join(legal_names(self.bases[action.dest]))
-                action.help = f"{action.help} One of: {names}; or a class of your own."
+                action.help = f"{action.help} One of:\n{one_line_each(legal_names(self.bases[action.dest]))}\n"
         self.parser.set_defaults(_leaves(config, self.keys))
         sections = [
             self._class_help(key, name) for key, base in self.bases.items() for name in legal_names(base).items()

@@ -1,5 +1,6 @@
 """A finished inference run, read back from its folder: what is needed to predict new scans."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from pyro_dwp.cli.configs import load_config
 from pyro_dwp.cli.parser import instantiate
 from pyro_dwp.data import Preprocess
 from pyro_dwp.errors import ConfigError
-from pyro_dwp.sites import LiftedNetwork, declared, weight_sites
+from pyro_dwp.sites import LiftedNetwork, WeightSite, declared, has_voxels, weight_sites
 from pyro_dwp.train import draw_network, load_module
 
 
@@ -56,7 +57,7 @@ def load_run(folder: Path, device: torch.device | str = "cpu") -> TrainedRun:
             f"{folder} is no run of run/svi_target.py: its config.yaml has no {missing[0]!r}. Name one that is."
         )
     network = instantiate(Callable[[], nn.Module], config["network"])()
-    sites = weight_sites(network)
+    sites = weight_sites(network, expose=_exposed(Path(folder)))
     start = {name: network.get_parameter(name) for name in sites}
     guide = instantiate(Callable[[dict, dict], nn.Module], config["guide"])(sites, start)
     lifted = LiftedNetwork(network, sites)
@@ -66,3 +67,12 @@ def load_run(folder: Path, device: torch.device | str = "cpu") -> TrainedRun:
     return TrainedRun(
         lifted.to(device), guide.to(device), preprocess, declared(network, "in_channels"), config["samples"]
     )
+
+
+def _exposed(folder: Path) -> Callable[[WeightSite], bool]:
+    """Return which parameters a run made random; the prior that chose them need not be at hand any more."""
+    path = folder / "sites.json"
+    if not path.is_file():
+        return has_voxels
+    names = set(json.loads(path.read_text()))
+    return lambda site: site.name in names

@@ -2,5 +2,14 @@
 
 from pyro_dwp.infer.diagnostics import describe_scales, weight_scales
 from pyro_dwp.infer.elbo import AuxiliaryELBO
+from pyro_dwp.infer.estimators import Estimator, Flipout, LocalReparametrisation, SharedSample
 
-__all__ = ["AuxiliaryELBO", "describe_scales", "weight_scales"]
+__all__ = [
+    "AuxiliaryELBO",
+    "Estimator",
+    "Flipout",
+    "LocalReparametrisation",
+    "SharedSample",
+    "describe_scales",
+    "weight_scales",
+]

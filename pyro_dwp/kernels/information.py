@@ -21,12 +21,9 @@ import torch
 from torch import Tensor
 
 from pyro_dwp.kernels.bank import KernelBank, root_mean_square
+from pyro_dwp.kernels.densities import fit_gaussian, fit_student_t
 
 FEWEST_PER_ENTRY = 2
-EM_STEPS = 200
-EM_TOLERANCE = 1e-6
-DEGREES = (0.1, 1e4)
-JITTER = 1e-9
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,8 @@ class Information:
         gaussian: gain of the full-covariance Gaussian over it; NaN if there are too few kernels to fit one.
         student_t: gain of the Student t over the isotropic Gaussian; NaN likewise.
         degrees_of_freedom: ν of the Student t; at 10,000 it is a Gaussian.
-        deep: gain of a kernel VAE's importance bound over the isotropic Gaussian, where there is one.
+        learned: gain of a learned prior over the isotropic Gaussian, where one is measured; of a bound on its density
+            where it has no exact one.
     """
 
     group: str
@@ -66,7 +64,7 @@ class Information:
     gaussian: Estimate
     student_t: Estimate
     degrees_of_freedom: float
-    deep: Estimate | None = None
+    learned: Estimate | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the measurement as JSON-able values; a number that is NaN here is None there."""
@@ -89,46 +87,16 @@ def isotropic_log_density(fitted: Tensor, judged: Tensor) -> Tensor:
 
 def gaussian_log_density(fitted: Tensor, judged: Tensor) -> Tensor:
     """Return log N(w; m, S) of `judged` (m, T), mean and covariance fitted to `fitted` (n, T); in nats, (m,)."""
-    mean = fitted.mean(0)
-    factor = _factor((fitted - mean).T @ (fitted - mean) / len(fitted))
-    log_volume = 2 * factor.diagonal().log().sum() + fitted.shape[1] * math.log(2 * math.pi)
-    return -0.5 * (_distances(judged, mean, factor) + log_volume)
+    return fit_gaussian(fitted).log_density(judged)
 
 
 def student_t_log_density(fitted: Tensor, judged: Tensor) -> tuple[Tensor, float]:
-    """Fit a multivariate Student t by ECME and evaluate it.
-
-    One step weighs each kernel by u = (ν + T) / (ν + d), d its squared Mahalanobis distance, takes weighted mean and
-    scatter, then maximises the likelihood over ν.
-
-    Args:
-        fitted: (n, T).
-        judged: (m, T).
-
-    Returns:
-        Log density of `judged`, in nats, (m,), and ν.
-
-    References:
-        Liu, Rubin 1995, ML estimation of the t distribution using EM and its extensions, ECM and ECME.
-    """
-    mean, entries = fitted.mean(0), fitted.shape[1]
-    factor = _factor((fitted - mean).T @ (fitted - mean) / len(fitted))
-    distances, before = _distances(fitted, mean, factor), -math.inf
-    degrees = _best_degrees(distances, entries)
-    for _ in range(EM_STEPS):
-        weight = ((degrees + entries) / (degrees + distances))[:, None]
-        mean = (weight * fitted).sum(0) / weight.sum()
-        factor = _factor((weight * (fitted - mean)).T @ (fitted - mean) / weight.sum())
-        distances = _distances(fitted, mean, factor)
-        degrees = _best_degrees(distances, entries)
-        reached = float(_student_t(distances, degrees, factor).mean())
-        if reached - before < EM_TOLERANCE:
-            break
-        before = reached
-    return _student_t(_distances(judged, mean, factor), degrees, factor), degrees
+    """Return log t_ν(w; m, S) of `judged` (m, T), fitted to `fitted` (n, T); in nats, (m,), and ν."""
+    fit = fit_student_t(fitted)
+    return fit.log_density(judged), fit.degrees
 
 
-def measure(group: str, networks: int, fitted: Tensor, judged: Tensor, deep: Tensor | None = None) -> Information:
+def measure(group: str, networks: int, fitted: Tensor, judged: Tensor, learned: Tensor | None = None) -> Information:
     """Fit the three densities to one group's kernels and compare them on held-out ones.
 
     Args:
@@ -136,7 +104,7 @@ def measure(group: str, networks: int, fitted: Tensor, judged: Tensor, deep: Ten
         networks: number of source networks in the bank.
         fitted: kernels to fit, (n, K, ...) or (n, T).
         judged: held-out kernels, (m, K, ...) or (m, T).
-        deep: log density or bound of each held-out kernel under a kernel VAE, in nats, (m,), to compare as well.
+        learned: log density of each held-out kernel under a learned prior, or a bound on it, in nats, (m,), to compare.
 
     Returns:
         Gains over the isotropic Gaussian. Fewer than two fitted kernels per entry are too few for a covariance.
@@ -158,7 +126,7 @@ def measure(group: str, networks: int, fitted: Tensor, judged: Tensor, deep: Ten
         estimate(gaussian - isotropic),
         estimate(student_t - isotropic),
         degrees,
-        None if deep is None else estimate(deep.double().cpu() - isotropic),
+        None if learned is None else estimate(learned.double().cpu() - isotropic),
     )
 
 
@@ -168,12 +136,18 @@ def bank_information(bank: KernelBank, held_out: float = 0.2, seed: int = 0) -> 
     return [measure(group, count, *bank.split(group, held_out, seed)) for group in bank.groups]
 
 
-def information_table(rows: Sequence[Information], bank: KernelBank | None = None) -> str:
-    """Return measurements as a text table, one line per group; a bank adds its layers and kernels left out."""
+def information_table(rows: Sequence[Information], bank: KernelBank | None = None, learned: str = "prior") -> str:
+    """Return measurements as a text table, one line per group.
+
+    Args:
+        rows: one per group.
+        bank: adds its layers and kernels left out.
+        learned: name of the learned prior in the heading, where one was measured.
+    """
     counted = ["layers", "left out"] if bank else []
-    deep = ["VAE - iso"] if any(row.deep for row in rows) else []
+    last = [f"{learned} - iso"] if any(row.learned for row in rows) else []
     heading = ["group", *counted, "fitted", "held out", "scale", "isotropic", "Gauss - iso", "Student t - iso", "ν"]
-    lines = [heading + deep]
+    lines = [heading + last]
     for row in rows:
         facts = bank.metadata if bank else {}
         layers = len(facts.get("layers", {}).get(row.group, []))
@@ -181,42 +155,9 @@ def information_table(rows: Sequence[Information], bank: KernelBank | None = Non
         counts = [str(layers), str(left_out)] if bank else []
         numbers = [str(row.fitted), str(row.held_out), f"{row.scale:.4f}", f"{row.isotropic.mean:.2f}"]
         gains = [str(row.gaussian), str(row.student_t), f"{row.degrees_of_freedom:.3g}"]
-        lines.append([row.group, *counts, *numbers, *gains, *([str(row.deep or "")] if deep else [])])
+        lines.append([row.group, *counts, *numbers, *gains, *([str(row.learned or "")] if last else [])])
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
-
-
-def _factor(covariance: Tensor) -> Tensor:
-    """Return the Cholesky factor; a jitter far below any variance carries exactly dependent entries."""
-    jitter = JITTER * covariance.diagonal().mean()
-    return torch.linalg.cholesky(covariance + jitter * torch.eye(len(covariance), dtype=covariance.dtype))
-
-
-def _distances(kernels: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
-    """Return squared Mahalanobis distances, (n,)."""
-    return torch.linalg.solve_triangular(factor, (kernels - mean).T, upper=False).square().sum(0)
-
-
-def _student_t(distances: Tensor, degrees: float, factor: Tensor) -> Tensor:
-    return _radial(distances, degrees, len(factor)) - factor.diagonal().log().sum()
-
-
-def _radial(distances: Tensor, degrees: float, entries: int) -> Tensor:
-    """Return the log density of a Student t with scatter matrix I at squared distances (n,)."""
-    half = 0.5 * (degrees + entries)
-    constant = math.lgamma(half) - math.lgamma(0.5 * degrees) - 0.5 * entries * math.log(math.pi * degrees)
-    return constant - half * torch.log1p(distances / degrees)
-
-
-def _best_degrees(distances: Tensor, entries: int) -> float:
-    """Return the ν that maximises the likelihood, by golden-section search on log ν, to 0.1 %."""
-    low, high = (math.log(bound) for bound in DEGREES)
-    ratio = (math.sqrt(5) - 1) / 2
-    while high - low > 1e-3:
-        left, right = high - ratio * (high - low), low + ratio * (high - low)
-        left_value, right_value = (float(_radial(distances, math.exp(x), entries).mean()) for x in (left, right))
-        low, high = (low, right) if left_value > right_value else (left, high)
-    return math.exp(0.5 * (low + high))
 
 
 def _without_nan(value: Any) -> Any:

@@ -26,14 +26,19 @@ def write_tensor_file(path: Path | str, kind: str, tensors: Mapping[str, Tensor]
         tensors: name → tensor; stored on the CPU, contiguous.
         header: JSON-able facts about them.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")
     plain = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
+    replace_file(path, save(plain, metadata={"kind": kind, "header": json.dumps(header)}))
+
+
+def replace_file(path: Path | str, content: bytes) -> None:
+    """Write a file in one step; missing folders are made."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.part")
     try:
-        partial.write_bytes(save(plain, metadata={"kind": kind, "header": json.dumps(header)}))
+        partial.write_bytes(content)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ model expands it over the channels. Hang constants on buffers, so that they move
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -37,6 +38,18 @@ class PriorFamily(nn.Module, ABC):
     def exposes(self, site: WeightSite) -> bool:
         """Tell whether this parameter of a network is to be a random variable; what is not stays a point parameter."""
         return has_voxels(site)
+
+    def check(self, parameters: Collection[WeightSite]) -> None:
+        """Refuse a network that this prior does not fit, before inference.
+
+        Args:
+            parameters: all of the network, whether this prior exposes them or not.
+
+        Raises:
+            ConfigError: if the prior of an exposed parameter does not fit it.
+        """
+        for site in filter(self.exposes, parameters):
+            self.site_distribution(site)
 
     def site_distribution(self, site: WeightSite) -> TorchDistribution:
         """Return the prior of a whole site: batch shape (), event shape `site.shape`.

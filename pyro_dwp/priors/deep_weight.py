@@ -13,7 +13,7 @@ References:
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,11 +21,9 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from pyro_dwp.errors import ConfigError
-from pyro_dwp.nn.kernel_coders import KernelCoders
-from pyro_dwp.priors.base import PriorFamily
-from pyro_dwp.priors.store import load_prior
-from pyro_dwp.sites import WeightSite
+from pyro_dwp.nn.kernel_coders import KernelCoders, build_coders
+from pyro_dwp.priors.density import KernelDensity
+from pyro_dwp.priors.learned import LearnedPrior
 
 
 class DeepWeightPrior(TorchDistribution):
@@ -91,55 +89,59 @@ class DeepWeightPrior(TorchDistribution):
         )
 
 
-class DeepWeight(PriorFamily):
-    """Deep weight prior for every site, one decoder for each group of layers.
+class DeepWeightDensity(KernelDensity):
+    """The coders of one group; its distribution is the decoder's.
+
+    Args:
+        kernel_shape: (K, ..., K).
+        variant: "paper" or "dense", see `build_coders`.
+        latent: L.
+        hidden: width of the hidden layers, "dense" only.
+        kernel_scale: standardises the kernels; stored with the coders.
+    """
+
+    family = "deep_weight"
+    origin: Tensor
+
+    def __init__(
+        self,
+        kernel_shape: Sequence[int],
+        variant: str = "dense",
+        latent: int = 6,
+        hidden: int = 128,
+        kernel_scale: float = 1.0,
+    ) -> None:
+        super().__init__(kernel_shape, variant=variant, latent=latent, hidden=hidden)
+        coders = build_coders(variant, self.kernel_shape, latent, kernel_scale, hidden)
+        self.encoder, self.decoder, self.latent_dim = coders.encoder, coders.decoder, latent
+        self.register_buffer("origin", torch.zeros(()), persistent=False)
+
+    @property
+    def coders(self) -> KernelCoders:
+        """Encoder and decoder as a pair; the modules are this density's own."""
+        return KernelCoders(self.encoder, self.decoder, self.latent_dim)
+
+    def distribution(self, group: str = "") -> DeepWeightPrior:
+        """Return p(w) = ∫ p(w|z) p(z) dz of one kernel."""
+        return DeepWeightPrior(self.decoder, self.latent_dim, self.kernel_shape, group, self.origin)
+
+
+class DeepWeight(LearnedPrior):
+    """Deep weight prior: the decoder of a variational autoencoder of source kernels, one for each group.
 
     Args:
         path: a prior saved by `run/train_prior.py`; None takes the one that ships with the package, fitted to kernels
             of hippocampus networks.
 
     Raises:
-        CheckpointError: if the file is missing, unreadable or incomplete.
+        CheckpointError: if the file is missing, unreadable, incomplete, or of another family.
         ConfigError: if a site's group or kernel shape is not in it.
     """
 
-    origin: Tensor
-
     def __init__(self, path: str | None = None) -> None:
-        super().__init__()
-        self.path = path
-        self.stored = load_prior(path)
-        self.coders = self.stored.coders.requires_grad_(False)
-        self._layers: dict[str, list[str]] = self.stored.metadata.get("bank", {}).get("layers", {})
-        self.register_buffer("origin", torch.zeros(()), persistent=False)
-
-    def distribution(self, site: WeightSite) -> TorchDistribution:
-        """Return the prior of one kernel of this site's group."""
-        if site.group not in self.coders:
-            raise ConfigError(
-                f"Site {site.name!r} is in group {site.group!r} of kernels, but the prior {self.stored.path} was fitted for "
-                f"groups {', '.join(self.coders)}. Fit a prior on networks of this architecture with run/train_prior.py."
-            )
-        if site.kernel_shape != self.stored.kernel_shape:
-            raise ConfigError(
-                f"Site {site.name!r} has kernels of shape {tuple(site.kernel_shape)}, but the prior {self.stored.path} was "
-                f"fitted to kernels of shape {tuple(self.stored.kernel_shape)}. Fit one to such kernels with run/train_prior.py."
-            )
-        fitted = next((group for group, names in self._layers.items() if site.name in names), site.group)
-        if fitted != site.group:
-            raise ConfigError(
-                f"Site {site.name!r} is in group {site.group!r}, but in the networks that {self.stored.path} was fitted "
-                f"to it was in group {fitted!r}: they had another depth. Fit a prior on networks of this architecture with "
-                "run/train_prior.py."
-            )
-        coder = self._coder(site.group)
-        return DeepWeightPrior(coder.decoder, self.stored.latent, site.kernel_shape, site.group, self.origin)
+        super().__init__(path, DeepWeightDensity.family, "hippocampus.safetensors")
 
     def encoders(self) -> dict[str, nn.Module]:
         """Return trainable copies of the autoencoders' encoders, the start of r(z|w)."""
-        return {group: copy.deepcopy(self._coder(group).encoder).requires_grad_(True) for group in self.coders}
-
-    def _coder(self, group: str) -> KernelCoders:
-        coder = self.coders[group]
-        assert isinstance(coder, KernelCoders)  # ModuleDict has forgotten it
-        return coder
+        encoders = {group: copy.deepcopy(density.get_submodule("encoder")) for group, density in self.densities.items()}
+        return {group: encoder.requires_grad_(True) for group, encoder in encoders.items()}

@@ -5,15 +5,12 @@
 Exact: its density, its moments, its KL divergence to a Gaussian guide.
 """
 
-import math
-
 import pyro.distributions as dist
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from pyro_dwp.errors import ConfigError
-from pyro_dwp.priors.base import PriorFamily
+from pyro_dwp.priors.scaled import ScaledPrior
 from pyro_dwp.sites import WeightSite
 
 
@@ -33,7 +30,7 @@ def GaussianPrior(scale: Tensor, kernel_shape: torch.Size) -> TorchDistribution:
     return dist.Normal(torch.zeros_like(scale), scale).to_event(len(kernel_shape))
 
 
-class Gaussian(PriorFamily):
+class Gaussian(ScaledPrior):
     """Zero-mean Gaussian with one standard deviation for all weights of a layer.
 
     Args:
@@ -47,17 +44,9 @@ class Gaussian(PriorFamily):
         He, Zhang, Ren, Sun 2015, Delving Deep into Rectifiers.
     """
 
-    unit: Tensor
-
     def __init__(self, scale: float | None = None, gain: float = 1.0) -> None:
-        super().__init__()
-        if gain <= 0 or (scale is not None and scale <= 0):
-            raise ConfigError(f"A Gaussian prior needs positive scale and gain, but received {scale=}, {gain=}.")
-        self.scale, self.gain = scale, gain
-        self.register_buffer("unit", torch.ones(()), persistent=False)  # carries device and dtype
+        super().__init__(scale, gain)
 
     def distribution(self, site: WeightSite) -> TorchDistribution:
         """Return N(0, s²) over one kernel of this site."""
-        he = math.sqrt(2 / site.fan_in)
-        scale = self.gain * (he if self.scale is None else self.scale)
-        return GaussianPrior(scale * self.unit, site.kernel_shape)
+        return GaussianPrior(self.standard_deviation(site), site.kernel_shape)

@@ -3,6 +3,7 @@
 Made without pyplot, so nothing global changes and no window opens. Axis letters: K edge of a kernel, n kernels.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -73,6 +74,41 @@ def kernels(
     figure.suptitle(title, fontsize=11)
     for panels, (group, pair) in zip(figure.subplots(len(groups), 2, squeeze=False), pairs.items(), strict=True):
         _kernel_pair(panels, group, pair, rows, columns, names)
+    return figure
+
+
+def compare_kernels(
+    trained: Mapping[str, Tensor], samples: Mapping[str, Mapping[str, Tensor]], count: int = 5, seed: int = 0
+) -> Figure:
+    """Draw kernels of trained networks beside samples from several priors: a row for each group, a column for each prior.
+
+    Each kernel is shown as its K slices side by side, on one colour scale for each group, as in `kernels`.
+
+    Args:
+        trained: group → kernels, (n, K, K, K) or (n, K, K).
+        samples: name of a prior → group → samples, (m, K, ...).
+        count: kernels below each other in each panel.
+        seed: of the choice among the trained kernels.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    chosen = {g: k[torch.randperm(len(k), generator=generator)[:count]].detach().cpu() for g, k in trained.items()}
+    columns = {"trained": chosen, **samples}
+    height, width = kernel_grid(next(iter(chosen.values())), count, 1).shape
+    voxel = max(VOXEL, 1.1 / width)
+    size = len(columns) * (width * voxel + 0.15), len(trained) * (height * voxel + 0.1) + 0.8
+    figure = Figure(figsize=size, layout="constrained")
+    for panels, group in zip(figure.subplots(len(trained), len(columns), squeeze=False), sorted(trained), strict=True):
+        limit = max(float(np.percentile(chosen[group].abs().numpy(), 99.5)), 1e-12)
+        for axes, (name, drawn) in zip(panels, columns.items(), strict=True):
+            grid = kernel_grid(drawn[group][:count], count, 1)
+            colours = colormaps["RdBu_r"].with_extremes(bad=GAP)
+            axes.imshow(grid, cmap=colours, vmin=-limit, vmax=limit, interpolation="nearest")
+            axes.set_axis_off()
+            if group == min(trained):
+                axes.set_title("\n".join(textwrap.wrap(name, 14)), fontsize=7)
+        panels[0].text(
+            -0.15, 0.5, f"group {group}", transform=panels[0].transAxes, rotation=90, va="center", fontsize=7
+        )
     return figure
 
 

@@ -1,12 +1,14 @@
 """SVI of a kernel autoencoder on one group of kernels: the step that fits a deep weight prior."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import torch
 from pyro.infer import SVI, TraceMeanField_ELBO
 from torch import Tensor, nn
 
+from pyro_dwp.train.divergence import loss_or_nan
 from pyro_dwp.train.optim import JointAdam
 
 
@@ -51,13 +53,16 @@ class KernelTask:
 
     def step(self, indices: Tensor) -> dict[str, float]:
         """Take one step on the kernels of these indices."""
-        return {"loss": self.svi.step(self.training[indices], self.size) / self.size}
+        kernels = self.training[indices]
+        step, evaluate = (partial(call, kernels, self.size) for call in (self.svi.step, self.svi.evaluate_loss))
+        return {"loss": loss_or_nan(step, evaluate) / self.size}
 
     def validate(self) -> dict[str, float]:
         """Return minus the ELBO over the validation kernels, in nats per kernel."""
         with torch.random.fork_rng(devices=[self.validation.device] if self.validation.is_cuda else []):
             torch.manual_seed(self.validation_seed)
-            parts = [self.svi.evaluate_loss(part, len(part)) for part in self.validation.split(self.batch)]
+            losses = (partial(self.svi.evaluate_loss, part, len(part)) for part in self.validation.split(self.batch))
+            parts = [loss_or_nan(loss, loss) for loss in losses]
         return {"loss": sum(parts) / len(self.validation)}
 
 

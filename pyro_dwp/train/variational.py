@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pyro_dwp.data import Prepared, stack
 from pyro_dwp.errors import ConfigError
-from pyro_dwp.infer import AuxiliaryELBO
+from pyro_dwp.infer import AuxiliaryELBO, Estimator, SharedSample
 from pyro_dwp.sites import LiftedNetwork
 from pyro_dwp.train.optim import JointAdam
 from pyro_dwp.train.point import validate_network
@@ -50,6 +50,7 @@ class VariationalTask:
         warm_up: steps over which the KL weight rises linearly from 0 to the ELBO's.
         validation_samples: networks drawn from the guide to validate with; their probabilities are averaged.
         clip_norm: largest L2 norm of the gradient of each of θ and ψ; None clips nothing.
+        estimator: of the data term's gradient; None shares one draw of the weights in a minibatch.
         device: where the steps run.
 
     Raises:
@@ -67,6 +68,7 @@ class VariationalTask:
         warm_up: int = 0,
         validation_samples: int = 2,
         clip_norm: float | None = None,
+        estimator: Estimator | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         if warm_up < 0 or validation_samples < 1:
@@ -79,7 +81,8 @@ class VariationalTask:
         self.warm_up, self.kl_weight, self.counter = warm_up, elbo.kl_weight, StepCounter()
         groups = {"theta": [self.guide, self.model], "psi": [elbo.encoders]}
         adam = JointAdam(groups, rates, clip_norm)
-        self.svi = SVI(self.model, self.guide, adam, elbo)
+        program = (estimator or SharedSample())(self.model, self.guide)
+        self.svi = SVI(program, self.guide, adam, elbo)
         self.optimiser = adam.optimiser
         self.size = len(training)
         self.modules = {

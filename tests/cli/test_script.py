@@ -1,5 +1,6 @@
 """Command lines: what a script receives, and what a user reads after a mistake."""
 
+import inspect
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,9 +11,10 @@ import pytest
 
 from guides import MeanField, Point
 from pyro_dwp.cli import run_script
+from pyro_dwp.cli.names import legal_names, load_class
 from pyro_dwp.data import FolderPairs, Phantoms
 from pyro_dwp.nn import UNet
-from pyro_dwp.priors import Gaussian
+from pyro_dwp.priors import Gaussian, PriorFamily
 from pyro_dwp.train import Schedule
 
 MY_PRIOR = '''
@@ -213,7 +215,8 @@ def test_help_explains_every_flag_with_type_and_the_default_of_the_config(
         "--schedule.epochs EPOCHS longest training, in passes over the training items. (type: int, default: 3)" in words
     )
     assert "--seed SEED of everything. (type: int, default: 0)" in words
-    assert "One of: deep_weight, gaussian" in words
+    for name, path in legal_names(PriorFamily).items():
+        assert f" {name}: {inspect.getdoc(load_class(path)).splitlines()[0]} " in words
     assert "--prior gaussian" in text
     assert "--guide.relative_scale" in text
     assert "torch.nn.Identity" not in text

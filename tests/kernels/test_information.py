@@ -133,10 +133,10 @@ def test_every_group_of_a_bank_is_measured_and_printed():
     assert lines[1].split()[:5] == ["1", "2", "41", "200", "100"]
 
 
-def test_a_deep_bound_is_compared_kernel_by_kernel():
+def test_a_learned_prior_is_compared_kernel_by_kernel():
     kernels = correlated(200)
     isotropic = isotropic_log_density(kernels[:100], kernels[100:])
-    found = measure("1", 1, kernels[:100], kernels[100:], deep=isotropic + 2.0)
-    assert found.deep.mean == pytest.approx(2.0)
-    assert found.deep.error == pytest.approx(0.0, abs=1e-9)
-    assert "VAE - iso" in information_table([found])
+    found = measure("1", 1, kernels[:100], kernels[100:], learned=isotropic + 2.0)
+    assert found.learned.mean == pytest.approx(2.0)
+    assert found.learned.error == pytest.approx(0.0, abs=1e-9)
+    assert "mixture (exact) - iso" in information_table([found], learned="mixture (exact)")

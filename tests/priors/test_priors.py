@@ -8,8 +8,7 @@ from torch.distributions import Normal
 
 from pyro_dwp.errors import ConfigError
 from pyro_dwp.nn import UNet
-from pyro_dwp.nn.kernel_coders import build_coders
-from pyro_dwp.priors import DeepWeight, Gaussian, PriorFamily
+from pyro_dwp.priors import DeepWeight, DeepWeightDensity, Gaussian, PriorFamily
 from pyro_dwp.priors.store import save_prior
 from pyro_dwp.sites import WeightSite, weight_sites
 
@@ -20,8 +19,8 @@ def stored(folder: Path, ndim: int, metadata: dict | None = None) -> str:
     path = folder / f"prior-{ndim}.safetensors"
     shape = (3,) * ndim
     groups = sorted(set(UNet(channels=CHANNELS, ndim=ndim).kernel_groups().values()))
-    coders = {group: build_coders("dense", shape, 2, 0.1, 8) for group in groups}
-    save_prior(path, coders, variant="dense", kernel_shape=shape, latent=2, hidden=8, metadata=metadata or {})
+    densities = {group: DeepWeightDensity(shape, latent=2, hidden=8, kernel_scale=0.1) for group in groups}
+    save_prior(path, densities, metadata or {})
     return str(path)
 
 
@@ -75,7 +74,7 @@ def test_samples_of_a_deep_weight_prior_have_the_decoders_moments(tmp_path: Path
     family = DeepWeight(stored(tmp_path, 2))
     site = WeightSite("w", torch.Size([100, 400, 3, 3]), "1")
     drawn = family.site_distribution(site).sample().flatten(0, 1).flatten(1)
-    mean, log_scale = family.coders["1"].decoder(torch.randn(40_000, 2))
+    mean, log_scale = family.densities["1"].decoder(torch.randn(40_000, 2))
     expected = mean.var(0) + (2 * log_scale).exp().mean(0)
     torch.testing.assert_close(drawn.mean(0), mean.mean(0), rtol=0, atol=5 * (expected.max() / 20_000).sqrt().item())
     torch.testing.assert_close(drawn.var(0), expected, rtol=0.05, atol=0)

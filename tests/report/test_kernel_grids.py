@@ -6,7 +6,7 @@ import torch
 
 from pyro_dwp.errors import ConfigError
 from pyro_dwp.report import kernels
-from pyro_dwp.report.kernel_grids import kernel_grid
+from pyro_dwp.report.kernel_grids import compare_kernels, kernel_grid
 
 
 def test_a_kernel_is_laid_out_slice_by_slice() -> None:
@@ -57,3 +57,15 @@ def test_no_group_in_common_is_refused() -> None:
 def test_kernels_of_other_shapes_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"\(3, 3, 3\).*\(5, 5, 5\)"):
         kernels({"1": torch.ones(1, 3, 3, 3)}, {"1": torch.ones(1, 5, 5, 5)})
+
+
+def test_priors_stand_beside_the_trained_kernels_a_row_for_each_group() -> None:
+    trained = {"1": torch.randn(8, 3, 3, 3), "2": torch.randn(8, 3, 3, 3)}
+    samples = {name: {group: torch.randn(6, 3, 3, 3) for group in trained} for name in ("gaussian", "flow")}
+    figure = compare_kernels(trained, samples, count=4)
+    shown = [axes for axes in figure.axes if axes.images]
+    assert [axes.get_title() for axes in shown[:3]] == ["trained", "gaussian", "flow"]
+    assert len(shown) == 6
+    drawn = shown[4].images[0].get_array()
+    assert drawn.shape == (4 * 4 - 1, 9)
+    assert float(drawn[0, 0]) == pytest.approx(float(samples["gaussian"]["2"][0, 0, 0, 0]))

@@ -24,7 +24,7 @@ SMALL = ["--network", "unet", "--network.channels", "[4,8]"]
 SPLIT = ["--train", "2", "--validation", "1"]
 BRIEF = ["--schedule.epochs", "2", "--schedule.validate_every", "1"]
 SOURCE = [*GRID, *SMALL, *SPLIT, *BRIEF, "--networks", "2", "--cycles", "2"]
-PRIOR = ["--hidden", "8", "--latent", "2", "--samples", "3", "--schedule.epochs", "2"]
+PRIOR = ["--prior.hidden", "8", "--prior.latent", "2", "--prior.samples", "3", "--schedule.epochs", "2"]
 DEEP_WEIGHT = ["--prior", "deep_weight", "--prior.path", "runs/prior/prior.safetensors"]
 TARGET = [*GRID, *SMALL, *SPLIT, *BRIEF, "--test", "2", "--samples", "2", "--threads", "1"]
 

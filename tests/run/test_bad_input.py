@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from pyro_dwp.data import FolderPairs, split_cases
-from pyro_dwp.nn.kernel_coders import build_coders
 from pyro_dwp.nn.unet import UNet
+from pyro_dwp.priors import DeepWeightDensity
 from pyro_dwp.priors.store import save_prior
 from pyro_dwp.transfer import save_network
 
@@ -309,10 +309,8 @@ def test_masks_that_cannot_be_scored(refused: Call, data: Path, how: Callable, p
 def test_a_prior_for_other_kernel_sizes(
     refused: Call, phantom_flags: list[str], target_flags: list[str], tmp_path: Path, shape: tuple[int, ...]
 ) -> None:
-    coders = {group: build_coders("dense", shape, 2, hidden=4) for group in "123"}
-    save_prior(
-        tmp_path / "prior.safetensors", coders, variant="dense", kernel_shape=shape, latent=2, hidden=4, metadata={}
-    )
+    densities = {group: DeepWeightDensity(shape, latent=2, hidden=4) for group in "123"}
+    save_prior(tmp_path / "prior.safetensors", densities, {})
     flags = [*phantom_flags, "--prior", "deep_weight", "--prior.path", "prior.safetensors", *target_flags]
     parts = ["prior.safetensors", str(shape), "(3, 3, 3)", "run/train_prior.py"]
     refused(parts, "svi_target", *flags)
@@ -490,9 +488,9 @@ def test_a_prediction_from_no_sample(refused: Call, data: Path, target: Path) ->
         (["--held_out", "1.5"], ["from 0 to 1", "1.5"]),
         (["--validation", "-1"], ["from 0 to 1", "-1.0"]),
         (["--judged", "2"], ["from 0 to 1", "2.0"]),
-        (["--samples", "0"], ["samples is 0", "one draw"]),
-        (["--latent", "0"], ["latent_dim=0", "at least 1"]),
-        (["--variant", "deep"], ["'deep'", "Did you mean 'dense'?"]),
+        (["--prior.samples", "0"], ["samples is 0", "one draw"]),
+        (["--prior.latent", "0"], ["latent_dim=0", "at least 1"]),
+        (["--prior.variant", "deep"], ["'deep'", "Did you mean 'dense'?"]),
     ],
     ids=lambda value: " ".join(value) if value[0].startswith("--") else "",
 )

@@ -45,7 +45,7 @@ def test_the_bank_holds_the_kernels_of_every_snapshot(chain: Path) -> None:
 
 def test_the_prior_covers_the_groups_of_the_bank(chain: Path) -> None:
     bank = KernelBank.load(chain / "runs" / "kernels" / "bank.safetensors")
-    assert list(load_prior(chain / "runs" / "prior" / "prior.safetensors").coders) == list(bank.groups)
+    assert list(load_prior(chain / "runs" / "prior" / "prior.safetensors").densities) == list(bank.groups)
 
 
 def test_the_run_holds_the_files_that_users_are_promised_and_no_half_written_ones(

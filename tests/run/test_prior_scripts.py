@@ -3,10 +3,12 @@
 import importlib.util
 import json
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from pyro_dwp.cli import run_script
 from pyro_dwp.kernels.bank import KernelBank
@@ -15,7 +17,47 @@ from pyro_dwp.priors.store import load_prior
 from pyro_dwp.transfer import save_network
 
 RUN = Path(__file__).parents[2] / "run"
-QUICK = ["--hidden", "8", "--latent", "2", "--samples", "3", "--schedule.epochs", "2", "--schedule.batch_size", "500"]
+BRIEF = ["--schedule.epochs", "2", "--schedule.batch_size", "500"]
+DEEP = ["--prior", "deep_weight", "--prior.hidden", "8", "--prior.latent", "2", "--prior.samples", "3"]
+QUICK = [*DEEP[2:], *BRIEF]
+OWN = '''
+import pyro.distributions as dist
+import torch
+
+from pyro_dwp.priors import KernelDensity
+from pyro_dwp.train import Fitted, PriorFit
+
+
+class Wide(KernelDensity):
+    """Independent Gaussians of one width."""
+
+    family = "wide"
+
+    def __init__(self, kernel_shape):
+        super().__init__(kernel_shape)
+        self.register_buffer("width", torch.ones(()))
+
+    def distribution(self, group=""):
+        return dist.Normal(torch.zeros(self.kernel_shape), self.width).to_event(len(self.kernel_shape))
+
+
+class FitWide(PriorFit):
+    """Independent Gaussians of a given width.
+
+    Args:
+        width: standard deviation.
+    """
+
+    family = "wide"
+
+    def __init__(self, width: float = 1.0):
+        self.width = width
+
+    def fit(self, training, steering, where):
+        density = Wide(training.shape[1:])
+        density.width.fill_(self.width)
+        return Fitted(density, 0, 0.0)
+'''
 
 
 def script(name):
@@ -24,6 +66,20 @@ def script(name):
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module.main
+
+
+@pytest.fixture(autouse=True)
+def no_figure(request, monkeypatch):
+    """Spare the figure, which takes most of the time, but where a test looks at it."""
+    if "draws_figure" in request.fixturenames:
+        return
+    monkeypatch.setattr("pyro_dwp.report.save_figure", lambda figure, path: path)
+    monkeypatch.setattr("pyro_dwp.report.kernels", lambda trained, samples: None)
+
+
+@pytest.fixture
+def draws_figure():
+    """Ask for the figure."""
 
 
 @pytest.fixture
@@ -59,26 +115,100 @@ def test_collecting_prints_a_line_for_each_group(source, capsys):
     assert "8 snapshots of 2 networks" in lines[-1]
 
 
-@pytest.mark.parametrize("variant", ["dense", "paper"])
-def test_a_bank_becomes_a_prior_with_its_scores(bank, variant, capsys):
-    command = ["--bank", str(bank), "--name", "prior", "--variant", variant, "--licence", "CC0", *QUICK]
+@pytest.mark.parametrize(
+    ("prior", "exact"),
+    [
+        ("deep_weight", False),
+        ("deep_weight --prior.variant paper", False),
+        ("empirical", True),
+        ("empirical --prior.student_t true", True),
+        ("mixture --prior.components 2 --prior.steps 5", True),
+        ("flow --prior.hidden 8 --prior.transforms 2", True),
+        ("flow --prior.hidden 8 --prior.bins 4", True),
+    ],
+)
+def test_a_bank_becomes_a_prior_with_its_scores(bank, prior, exact, capsys):
+    family, *flags = prior.split()
+    settings = DEEP[2:] if family == "deep_weight" else []
+    command = ["--bank", str(bank), "--name", "prior", "--licence", "CC0", *BRIEF, "--prior", family, *settings, *flags]
     assert run_script(script("train_prior"), None, command) == 0
-    stored = load_prior("runs/prior/prior.safetensors", {"1": (3, 3, 3)})
-    assert (stored.variant, stored.latent, stored.metadata["licence"]) == (variant, 2, "CC0")
+    stored = load_prior("runs/prior/prior.safetensors", dict.fromkeys("123", (3, 3, 3)), family)
+    assert stored.metadata["licence"] == "CC0"
+    assert stored.metadata["kernels"]["1"] == {"fitted": 68, "steering": 4, "held_out": 72}
+    for flag, value in zip(flags[::2], flags[1::2], strict=True):
+        name = flag.removeprefix("--prior.")
+        assert name == "steps" or stored.density("2").settings[name] == yaml.safe_load(value)
     scores = json.loads(Path("runs/prior/metrics.json").read_text())
+    assert (scores["family"], scores["exact"]) == (family, exact)
     assert [row["group"] for row in scores["nats_per_kernel"]] == ["1", "2", "3"]
-    assert all(row["deep"]["error"] > 0 for row in scores["nats_per_kernel"])
+    assert all(row["learned"]["error"] > 0 for row in scores["nats_per_kernel"])
+    assert all(count > 0 for count in scores["parameters"].values())
+    assert f"{family} ({'exact' if exact else 'bound'}) - iso" in capsys.readouterr().out
+    page = yaml.safe_load(Path("runs/prior/prior.yaml").read_text())
+    assert page["metadata"]["bank"]["left_out"] == {"1": 0, "2": 0, "3": 0}
+    assert page["metadata"]["bank"]["networks"] == ["runs/source/network 0", "runs/source/network 1"]
+
+
+def test_without_a_choice_the_prior_is_a_dense_deep_weight_prior_and_samples_are_drawn(bank, draws_figure):
+    assert run_script(script("train_prior"), None, ["--bank", str(bank), "--name", "prior", *QUICK]) == 0
+    stored = load_prior("runs/prior/prior.safetensors")
+    assert stored.family == "deep_weight"
+    assert stored.density("1").settings == {"variant": "dense", "latent": 2, "hidden": 8}
     assert Path("runs/prior/figures/kernels.png").stat().st_size > 1000
-    assert "VAE - iso" in capsys.readouterr().out
 
 
-def test_a_resumed_fit_ends_with_the_same_prior(bank):
+@pytest.mark.parametrize("student_t", [False, True])
+def test_the_exact_scores_of_an_empirical_prior_are_those_of_the_measurement(bank, student_t):
+    """The table's own Gaussian and Student t are the same fit, to float32 and to the order of the kernels."""
+    flags = [
+        "--bank",
+        str(bank),
+        "--name",
+        "prior",
+        "--prior",
+        "empirical",
+        "--prior.student_t",
+        str(student_t).lower(),
+    ]
+    run_script(script("train_prior"), None, flags)
+    for row in json.loads(Path("runs/prior/metrics.json").read_text())["nats_per_kernel"]:
+        assert row["learned"]["mean"] == pytest.approx(row["student_t" if student_t else "gaussian"]["mean"], abs=2e-3)
+
+
+@pytest.mark.parametrize("flags", [QUICK, [*BRIEF, "--prior", "flow", "--prior.hidden", "8"]], ids=["deep", "flow"])
+def test_a_resumed_fit_ends_with_the_same_prior(bank, flags):
     main = script("train_prior")
-    run_script(main, None, ["--bank", str(bank), "--name", "whole", *QUICK])
-    run_script(main, None, ["--bank", str(bank), "--name", "parts", *QUICK, "--schedule.epochs", "1"])
-    run_script(main, None, ["--bank", str(bank), "--name", "parts", *QUICK, "--resume"])
-    whole, parts = (load_prior(f"runs/{name}/prior.safetensors").coders.state_dict() for name in ("whole", "parts"))
+    run_script(main, None, ["--bank", str(bank), "--name", "whole", *flags])
+    run_script(main, None, ["--bank", str(bank), "--name", "parts", *flags, "--schedule.epochs", "1"])
+    run_script(main, None, ["--bank", str(bank), "--name", "parts", *flags, "--resume"])
+    whole, parts = (load_prior(f"runs/{name}/prior.safetensors").densities.state_dict() for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_a_group_of_too_few_kernels_is_one_clear_error(bank, capsys):
+    flags = ["--bank", str(bank), "--name", "prior", "--prior", "mixture", "--validation", "0.3"]
+    assert run_script(script("train_prior"), None, flags) == 2
+    assert "27 entries needs 54 kernels to fit or more, but a group of the bank leaves 50" in capsys.readouterr().err
+    assert not Path("runs/prior").exists()
+
+
+def test_a_training_that_diverges_is_one_clear_error(bank, capsys):
+    flags = [*QUICK, "--schedule.learning_rate", "1e30", "--schedule.epochs", "3"]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Encountered NaN")
+        assert run_script(script("train_prior"), None, ["--bank", str(bank), "--name", "prior", *flags]) == 2
+    found = capsys.readouterr().err
+    assert "not finite" in found
+    assert "schedule.learning_rate" in found
+
+
+def test_a_fit_of_a_users_own_is_named_by_its_file(bank, tmp_path):
+    (tmp_path / "my_fit.py").write_text(OWN)
+    flags = ["--bank", str(bank), "--name", "prior", "--prior", "my_fit.py:FitWide", "--prior.width", "3"]
+    assert run_script(script("train_prior"), None, flags) == 0
+    stored = load_prior("runs/prior/prior.safetensors")
+    assert stored.family == "wide"
+    assert stored.density("2").distribution().variance.unique().item() == pytest.approx(9.0)
 
 
 def test_a_folder_that_is_no_source_run_is_one_clear_error(tmp_path, monkeypatch, capsys):

@@ -3,7 +3,9 @@ import torch
 from torch.distributions import MultivariateNormal
 
 from models.kernel_vae import KernelVAE, importance_bounds
+from pyro_dwp.errors import TrainingError
 from pyro_dwp.nn.kernel_coders import build_coders
+from pyro_dwp.train import Schedule, fit
 from pyro_dwp.train.kernel_task import KernelTask
 
 
@@ -49,3 +51,18 @@ def test_a_step_moves_every_parameter_that_the_output_depends_on(variant):
     before = {name: value.clone() for name, value in task.modules["vae"].named_parameters()}
     task.step(torch.arange(50))
     assert [name for name, value in task.modules["vae"].named_parameters() if torch.equal(value, before[name])] == []
+
+
+@pytest.mark.filterwarnings("ignore:Encountered NaN")
+@pytest.mark.parametrize("rate", [1e6, 1e30])
+def test_a_diverging_training_ends_in_an_error_that_says_so(tmp_path, rate):
+    task = KernelTask(KernelVAE(build_coders("dense", (3, 3), 2, 0.1)), *torch.randn(600, 3, 3).split(500), rate)
+    with pytest.raises(TrainingError, match=r"not finite.*schedule\.learning_rate"):
+        fit(task, Schedule(epochs=5, batch_size=50, learning_rate=rate), tmp_path, 0, False, progress=False)
+
+
+def test_a_value_error_that_is_no_divergence_is_raised_as_it_is():
+    task = a_task(torch.randn(600, 3, 3))
+    task.svi.model = lambda kernels, total: (_ for _ in ()).throw(ValueError("a mistake in the program"))
+    with pytest.raises(ValueError, match="a mistake in the program"):
+        task.step(torch.arange(10))

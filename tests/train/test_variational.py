@@ -12,8 +12,7 @@ from pyro_dwp.errors import ConfigError
 from pyro_dwp.infer import AuxiliaryELBO
 from pyro_dwp.likelihoods import Categorical, DiceCrossEntropy
 from pyro_dwp.nn import UNet
-from pyro_dwp.nn.kernel_coders import build_coders
-from pyro_dwp.priors import DeepWeight, Gaussian, GaussianPrior, PriorFamily
+from pyro_dwp.priors import DeepWeight, DeepWeightDensity, Gaussian, GaussianPrior, PriorFamily
 from pyro_dwp.priors.store import save_prior
 from pyro_dwp.train import VariationalTask
 from pyro_dwp.transfer import start_weights
@@ -32,9 +31,9 @@ def cases(number: int, ndim: int = 3) -> list[Prepared]:
 
 def deep(folder: Path, ndim: int) -> DeepWeight:
     groups = sorted(set(UNet(channels=CHANNELS, ndim=ndim).kernel_groups().values()))
-    coders = {group: build_coders("dense", (3,) * ndim, 2, 0.2, 8) for group in groups}
     path = folder / "prior.safetensors"
-    save_prior(path, coders, variant="dense", kernel_shape=(3,) * ndim, latent=2, hidden=8, metadata={})
+    densities = {group: DeepWeightDensity((3,) * ndim, latent=2, hidden=8, kernel_scale=0.2) for group in groups}
+    save_prior(path, densities, {})
     return DeepWeight(str(path))
 
 

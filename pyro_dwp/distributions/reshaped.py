@@ -1,7 +1,4 @@
-"""Distributions that torch and Pyro lack: what several priors and guides are made of.
-
-Axis letters: T entries of an event laid out flat.
-"""
+"""A distribution whose events are laid out in another shape, such as vectors laid out as kernels."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,16 +10,16 @@ from torch.distributions import constraints
 
 
 class Reshaped(TorchDistribution):
-    """A distribution over vectors, its events laid out in another shape; the density is unchanged.
+    """A distribution, its events laid out in another shape; the density is unchanged.
 
     Exact wherever the base is; gradients, entropy and moments are the base's.
 
     Args:
-        base: batch shape B, event shape (T,).
+        base: batch shape B, event shape of T entries, such as (T,).
         event_shape: of T entries.
 
     Raises:
-        ValueError: if the base's event is no vector of T entries.
+        ValueError: if the base's event has not T entries, or is a scalar.
 
     Example:
         >>> from pyro.distributions import MultivariateNormal
@@ -34,10 +31,10 @@ class Reshaped(TorchDistribution):
     arg_constraints: Mapping[str, Any] = {}
 
     def __init__(self, base: TorchDistribution, event_shape: torch.Size, validate_args: bool | None = None) -> None:
-        if base.event_shape != (torch.Size(event_shape).numel(),):
+        if not base.event_shape or base.event_shape.numel() != torch.Size(event_shape).numel():
             raise ValueError(
-                f"A base of event shape {tuple(base.event_shape)} cannot be laid out as {tuple(event_shape)}: give one over "
-                f"vectors of {torch.Size(event_shape).numel()} entries."
+                f"A base of event shape {tuple(base.event_shape)} cannot be laid out as {tuple(event_shape)}: give one whose "
+                f"events are vectors or arrays of {torch.Size(event_shape).numel()} entries."
             )
         self.base = base
         super().__init__(base.batch_shape, torch.Size(event_shape), validate_args=validate_args)
@@ -79,11 +76,11 @@ class Reshaped(TorchDistribution):
         if self._validate_args:
             self._validate_sample(value)
         leading = value.shape[: value.dim() - len(self.event_shape)]
-        return self.base.log_prob(value.reshape(*leading, -1))
+        return self.base.log_prob(value.reshape(leading + self.base.event_shape))
 
     def entropy(self) -> Tensor:
         """Return the base's entropy, in nats, of shape B."""
         return self.base.entropy()
 
     def _laid_out(self, value: Tensor) -> Tensor:
-        return value.reshape(value.shape[:-1] + self.event_shape)
+        return value.reshape(value.shape[: value.dim() - len(self.base.event_shape)] + self.event_shape)

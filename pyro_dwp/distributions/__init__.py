@@ -1,0 +1,7 @@
+"""Distributions that torch and Pyro lack, one in each file: what several priors and guides are made of."""
+
+from pyro_dwp.distributions.matrix_normal import MatrixNormal
+from pyro_dwp.distributions.mixture import Mixture
+from pyro_dwp.distributions.reshaped import Reshaped
+
+__all__ = ["MatrixNormal", "Mixture", "Reshaped"]

@@ -1,0 +1,176 @@
+"""A normalising flow fitted to source kernels, for each group: a flexible prior with an exact density.
+
+    p(w) = t_ν(u; 0, I) · |det ∂u/∂w|,   u = f(L⁻¹ (w − m))
+
+m, S = L Lᵀ and ν are those of the Student t fitted to the same kernels, and f is a masked autoregressive flow (zuko), which
+starts as the identity. So a flow starts as that Student t, heavy tails included, and learns what it lacks.
+
+Needs the extra `flows` (zuko). Sampling inverts f one entry after the other, T passes for each of its transforms.
+
+Axis letters: T entries of a flattened kernel, B batch of kernels.
+
+References:
+    Papamakarios, Pavlakou, Murray 2017, Masked Autoregressive Flow for Density Estimation.
+    Durkan, Bekasov, Murray, Papamakarios 2019, Neural Spline Flows.
+    Jaini, Kobyzev, Yu, Brubaker 2020, Tails of Lipschitz Triangular Flows: the tails of a flow are those of its base.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
+from torch.distributions import Distribution, constraints
+
+from pyro_dwp.distributions import Reshaped
+from pyro_dwp.errors import ConfigError
+from pyro_dwp.kernels.densities import Elliptical
+from pyro_dwp.priors.density import KernelDensity
+from pyro_dwp.priors.empirical import SharedStudentT
+from pyro_dwp.priors.learned import LearnedPrior
+
+
+def import_flows() -> ModuleType:
+    """Return `zuko.flows`; importing zuko turns the validation of distributions off, and this turns it on again.
+
+    Raises:
+        ConfigError: if zuko is not installed.
+    """
+    validation = Distribution._validate_args
+    try:
+        return importlib.import_module("zuko.flows")
+    except ImportError as error:
+        raise ConfigError(
+            f'A flow prior needs zuko, which cannot be imported ({error}). Install it with: pip install "pyro-dwp[flows]"'
+        ) from error
+    finally:
+        Distribution.set_default_validate_args(validation)
+
+
+class FlowDistribution(TorchDistribution):
+    """Distribution of vectors that a transform takes to a Student t.
+
+    Exact: its density, and its samples as far as the transform's inverse is.
+
+    Args:
+        transform: returns f, from standardised vectors (..., T) to those of the base.
+        base: of f's output; batch shape B, event shape (T,).
+        mean: m, (T,).
+        scale_tril: L, (T, T), of the standardisation L⁻¹ (w − m).
+    """
+
+    arg_constraints: Mapping[str, Any] = {}
+    has_rsample = True
+
+    def __init__(
+        self,
+        transform: Callable[[], Any],  # a Transform with zuko's call_and_ladj
+        base: TorchDistribution,
+        mean: Tensor,
+        scale_tril: Tensor,
+        validate_args: bool | None = None,
+    ) -> None:
+        self.transform, self.base, self.mean_of_base, self.factor = transform, base, mean, scale_tril
+        super().__init__(base.batch_shape, base.event_shape, validate_args=validate_args)
+
+    @constraints.dependent_property(is_discrete=False, event_dim=1)
+    def support(self) -> constraints.Constraint:
+        """Every real vector."""
+        return constraints.real_vector
+
+    def expand(self, batch_shape: torch.Size, _instance: TorchDistribution | None = None) -> "FlowDistribution":
+        """Return the distribution of independent vectors in this batch shape."""
+        base = self.base.expand(torch.Size(batch_shape))
+        return FlowDistribution(self.transform, base, self.mean_of_base, self.factor, validate_args=False)
+
+    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008 (immutable)
+        """Draw with gradients: (*sample_shape, *B, T)."""
+        standardised = self.transform().inv(self.base.rsample(torch.Size(sample_shape)))
+        return standardised @ self.factor.T + self.mean_of_base
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return the log density in nats: (..., T) → (...)."""
+        if self._validate_args:
+            self._validate_sample(value)
+        flat = (value - self.mean_of_base).reshape(-1, len(self.factor))
+        standardised = torch.linalg.solve_triangular(self.factor, flat.T, upper=False).T.reshape(value.shape)
+        moved, log_volume = self.transform().call_and_ladj(standardised)
+        return self.base.log_prob(moved) + log_volume - self.factor.diagonal().log().sum()
+
+
+class FlowDensity(KernelDensity):
+    """Masked autoregressive flow of one group.
+
+    Args:
+        kernel_shape: (K, ..., K), two entries or more.
+        transforms: number of autoregressive transforms; the order of the entries is reversed from one to the next.
+        hidden: width of the two hidden layers of the network of each.
+        bins: of the rational-quadratic spline that each entry passes through, for a neural spline flow; 0 for shift and
+            scale alone.
+
+    Raises:
+        ConfigError: if zuko is not installed, a kernel has one entry, or a number is outside its range.
+    """
+
+    family = "flow"
+    mean: Tensor
+    scale_tril: Tensor
+    degrees: Tensor
+
+    def __init__(self, kernel_shape: Sequence[int], transforms: int = 3, hidden: int = 128, bins: int = 0) -> None:
+        super().__init__(kernel_shape, transforms=transforms, hidden=hidden, bins=bins)
+        if self.entries < 2:
+            raise ConfigError(
+                f"A flow describes how the weights of a kernel go together, but kernels of shape {tuple(self.kernel_shape)} "
+                "have one weight. Give such layers a prior of their own, such as gaussian, by a rule of --prior assigned."
+            )
+        if transforms < 1 or hidden < 1 or bins < 0 or bins == 1:
+            raise ConfigError(
+                f"A flow needs one transform, one hidden unit and 0 or 2 bins, or more, but received {transforms=}, "
+                f"{hidden=}, {bins=}. Change them."
+            )
+        flows, widths = import_flows(), {"transforms": transforms, "hidden_features": (hidden, hidden)}
+        made = flows.NSF(self.entries, bins=bins, **widths) if bins else flows.MAF(self.entries, **widths)
+        self.transform: nn.Module = made.transform
+        for step in self.transform.transforms:  # the last layers at zero make every step the identity
+            nn.init.zeros_(step.hyper[-1].weight)
+            nn.init.zeros_(step.hyper[-1].bias)
+        self.register_buffer("mean", torch.zeros(self.entries))
+        self.register_buffer("scale_tril", torch.eye(self.entries))
+        self.register_buffer("degrees", torch.tensor(1e4))
+
+    @classmethod
+    def check_installed(cls) -> None:
+        """Raise ConfigError where zuko is not installed."""
+        import_flows()
+
+    def start_from(self, fit: Elliptical) -> "FlowDensity":
+        """Standardise by a Student t, take its tails, and return the density: until it is trained, it is that Student t."""
+        self.mean.copy_(fit.mean)
+        self.scale_tril.copy_(fit.factor)
+        self.degrees.fill_(min(fit.degrees, 1e4))
+        return self
+
+    def distribution(self, group: str = "") -> TorchDistribution:
+        """Return the fitted distribution of one kernel."""
+        identity = torch.eye(self.entries, dtype=self.mean.dtype, device=self.mean.device)
+        base = SharedStudentT(self.degrees, torch.zeros_like(self.mean), identity)
+        return Reshaped(FlowDistribution(self.transform, base, self.mean, self.scale_tril), self.kernel_shape)
+
+
+class Flow(LearnedPrior):
+    """Normalising flow fitted to source kernels, for each group; needs the extra `flows`.
+
+    Args:
+        path: a prior saved by `run/train_prior.py --prior flow`; None takes the one that ships with the package.
+
+    Raises:
+        CheckpointError: if the file is missing, unreadable, incomplete, or of another family.
+        ConfigError: if zuko is not installed, or a site's group or kernel shape is not in the file.
+    """
+
+    def __init__(self, path: str | None = None) -> None:
+        super().__init__(path, FlowDensity.family, "hippocampus-flow.safetensors")

@@ -1,0 +1,43 @@
+"""How long a step of variational inference takes."""
+
+import statistics
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+import torch
+from pyro.infer import SVI
+from pyro.nn import PyroModule
+from torch import Tensor
+
+from pyro_dwp.infer import AuxiliaryELBO
+from pyro_dwp.train.optim import JointAdam
+
+
+def seconds_per_step(
+    model: PyroModule, guide: PyroModule, elbo: AuxiliaryELBO, image: Tensor, label: Tensor, steps: int = 5
+) -> float:
+    """Return the median wall time of an SVI step on one minibatch, in seconds; two steps before do not count.
+
+    Everything takes place where the tensors are. The steps are real: model, guide and encoders move on.
+
+    Args:
+        model: a Pyro program of image and label.
+        guide: samples its weight sites.
+        elbo: to maximise.
+        image: (B, C, D, H, W) or (B, C, H, W).
+        label: (B, D, H, W) or (B, H, W).
+        steps: number of steps timed, at least 1.
+    """
+    adam = JointAdam({"theta": [guide, model], "psi": [elbo.encoders]}, {"theta": 1e-4, "psi": 1e-4})
+    svi = SVI(model, guide, adam, elbo)
+    times = [_seconds(lambda: svi.step(image, label), image.device) for _ in range(steps + 2)]
+    return statistics.median(times[2:])
+
+
+def _seconds(work: Callable[[], Any], device: torch.device) -> float:
+    start = perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return perf_counter() - start

@@ -1,0 +1,33 @@
+"""The pages on priors and guides of one's own: their files are the ones in docs/examples, are short, and run elsewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from pyro.distributions import MultivariateNormal
+
+from pyro_dwp.cli.names import load_class, resolve
+from pyro_dwp.priors import PriorFamily
+from pyro_dwp.sites import WeightSite
+
+DOCS = Path(__file__).parents[2] / "docs"
+EXAMPLES = {"smooth_prior": "write_a_prior", "per_kernel_guide": "write_a_guide"}
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_a_page_shows_the_very_file_that_it_names(example: str) -> None:
+    code = (DOCS / "examples" / f"{example}.py").read_text()
+    assert re.findall(r"```python\n(.*?)```", (DOCS / f"{EXAMPLES[example]}.md").read_text(), flags=re.DOTALL) == [code]
+    assert len(code.splitlines()) <= 30
+
+
+def test_the_smooth_prior_is_the_gaussian_that_its_page_says() -> None:
+    name = resolve(f"{DOCS / 'examples' / 'smooth_prior.py'}:Smooth", PriorFamily, "test")
+    prior = load_class(name)(scale=0.5, length=2.0)
+    site = WeightSite("w", torch.Size([4, 2, 3, 3]), "1")
+    place = torch.tensor([[row, column] for row in range(3) for column in range(3)], dtype=torch.float32)
+    covariance = 0.25 * torch.exp(-torch.cdist(place, place) / 2)
+    w = torch.randn(site.shape)
+    expected = MultivariateNormal(torch.zeros(9), covariance).log_prob(w.reshape(8, 9)).sum()
+    torch.testing.assert_close(prior.site_distribution(site).log_prob(w), expected)

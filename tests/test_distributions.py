@@ -1,0 +1,139 @@
+import math
+
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import MixtureSameFamily, MultivariateNormal
+
+from pyro_dwp.distributions import MatrixNormal, Mixture, Reshaped
+
+ROWS, COLUMNS, ENTRIES = 3, 2, 4
+SHAPE = torch.Size((ROWS, COLUMNS, ENTRIES))
+
+
+@pytest.fixture(autouse=True)
+def _double() -> None:
+    torch.set_default_dtype(torch.float64)
+
+
+def tril(size: int) -> Tensor:
+    return torch.randn(size, size).tril(-1) + torch.rand(size).add(0.5).diag()
+
+
+def matrices() -> tuple[MatrixNormal, MultivariateNormal]:
+    """Return a matrix normal, and the same as a dense Gaussian over the flat vector."""
+    loc, rows, columns, scale = torch.randn(SHAPE), tril(ROWS), tril(COLUMNS), torch.rand(ENTRIES) + 0.5
+    covariance = torch.kron(torch.kron(rows @ rows.T, columns @ columns.T), scale.square().diag())
+    return MatrixNormal(loc, rows, columns, scale), MultivariateNormal(loc.flatten(), covariance)
+
+
+def test_the_matrix_normals_density_and_entropy_are_the_dense_gaussians() -> None:
+    q, dense = matrices()
+    value = torch.randn(5, *SHAPE)
+    torch.testing.assert_close(q.log_prob(value), dense.log_prob(value.flatten(1)))
+    torch.testing.assert_close(q.entropy(), dense.entropy())
+
+
+def test_the_matrix_normals_mean_and_variance_are_the_dense_gaussians() -> None:
+    q, dense = matrices()
+    torch.testing.assert_close(q.mean.flatten(), dense.mean)
+    torch.testing.assert_close(q.variance.flatten(), dense.variance)
+
+
+def test_draws_of_the_matrix_normal_have_its_covariance() -> None:
+    q, dense = matrices()
+    draws, expected = q.rsample((50_000,)).flatten(1), dense.covariance_matrix
+    variance = expected.diagonal()
+    # of a sample covariance of n Gaussian draws: (C_ii C_jj + C_ij²) / n
+    error = ((variance[:, None] * variance + expected.square()) / len(draws)).sqrt()
+    assert ((draws.T.cov() - expected).abs() < 4.5 * error).all()  # of 576 entries, none beyond 4.5 errors
+    assert ((draws.mean(0) - dense.mean).abs() < 4.5 * (variance / len(draws)).sqrt()).all()
+
+
+def test_draws_of_the_matrix_normal_carry_gradients_to_every_parameter() -> None:
+    parameters = [torch.randn(SHAPE), tril(ROWS), tril(COLUMNS), torch.rand(ENTRIES) + 0.5]
+    for parameter in parameters:
+        parameter.requires_grad_()
+    MatrixNormal(*parameters).rsample((7,)).square().sum().backward()
+    assert all(parameter.grad.isfinite().all() and parameter.grad.any() for parameter in parameters)
+
+
+def test_an_expanded_matrix_normal_is_a_batch_of_independent_ones() -> None:
+    q, dense = matrices()
+    many = q.expand([2, 3])
+    value = many.sample((5,))
+    assert value.shape == (5, 2, 3, *SHAPE)
+    torch.testing.assert_close(many.log_prob(value), dense.log_prob(value.flatten(3)))
+    torch.testing.assert_close(many.entropy(), dense.entropy().expand(2, 3))
+    assert many.mean.shape == many.variance.shape == (2, 3, *SHAPE)
+
+
+def test_a_matrix_normal_with_a_factor_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"column_tril of shape \(2, 2\), not \(3, 3\)"):
+        MatrixNormal(torch.zeros(SHAPE), torch.eye(ROWS), torch.eye(ROWS), torch.ones(ENTRIES))
+
+
+@pytest.mark.parametrize("event_shape", [(24,), (2, 3, 4), (24, 1), (1, 1, 24)])
+@pytest.mark.parametrize("base", ["vector", "matrices"])
+def test_a_reshaped_distribution_is_its_base_in_another_layout(event_shape: tuple[int, ...], base: str) -> None:
+    q, dense = matrices()
+    reshaped = Reshaped(q if base == "matrices" else dense, torch.Size(event_shape))
+    value = reshaped.expand([2]).rsample((3,))
+    assert value.shape == (3, 2, *event_shape)
+    torch.testing.assert_close(reshaped.log_prob(value), dense.log_prob(value.flatten(2)))
+    torch.testing.assert_close(reshaped.variance.flatten(), dense.variance)
+    torch.testing.assert_close(reshaped.entropy(), dense.entropy())
+
+
+def test_a_kernel_of_one_weight_is_a_reshaped_vector_of_one_entry() -> None:
+    biases = Reshaped(dist.MultivariateNormal(torch.zeros(5, 1), torch.eye(1)), torch.Size()).to_event(1)
+    value = biases.sample()
+    assert value.shape == (5,)
+    torch.testing.assert_close(biases.log_prob(value), dist.Normal(torch.tensor(0.0), 1.0).log_prob(value).sum())
+
+
+@pytest.mark.parametrize("base", [dist.Normal(0.0, 1.0), dist.Normal(torch.zeros(4), 1.0).to_event(1)])
+def test_a_base_of_another_size_cannot_be_reshaped(base: dist.TorchDistribution) -> None:
+    with pytest.raises(ValueError, match="of 5 entries"):
+        Reshaped(base, torch.Size([5]))
+
+
+def three_gaussians() -> tuple[Mixture, MixtureSameFamily]:
+    loc, scale = torch.randn(3, 4), torch.rand(3, 4) + 0.2
+    parts = [dist.Normal(m, s).to_event(1) for m, s in zip(loc, scale, strict=True)]
+    same = MixtureSameFamily(dist.Categorical(torch.ones(3)), dist.Normal(loc, scale).to_event(1))
+    return Mixture(parts), same
+
+
+def test_the_mixtures_density_and_moments_are_those_of_torchs() -> None:
+    ours, torchs = three_gaussians()
+    value = torch.randn(6, 4)
+    torch.testing.assert_close(ours.log_prob(value), torchs.log_prob(value))
+    torch.testing.assert_close(ours.mean, torchs.mean)
+    torch.testing.assert_close(ours.variance, torchs.variance)
+
+
+def test_draws_of_the_mixture_have_its_moments() -> None:
+    q, _ = three_gaussians()
+    draws = q.sample((40_000,))
+    error = (q.variance / len(draws)).sqrt()
+    assert ((draws.mean(0) - q.mean).abs() < 4 * error).all()
+    centred = (draws - q.mean).square()
+    assert ((centred.mean(0) - q.variance).abs() < 4 * centred.std(0) / math.sqrt(len(draws))).all()
+
+
+def test_each_event_of_an_expanded_mixture_has_a_component_of_its_own() -> None:
+    ends = Mixture([dist.Delta(torch.full((2,), value), event_dim=1) for value in (-1.0, 1.0)])
+    draws = ends.expand([3]).sample((200,))
+    assert draws.shape == (200, 3, 2)
+    assert torch.equal(draws[..., 0], draws[..., 1])  # one component for the whole event
+    assert 0.4 < draws.add(1).div(2).mean() < 0.6  # 600 fair coins: standard error 0.02
+    assert not torch.equal(draws[:, 0], draws[:, 1])
+
+
+def test_a_mixture_of_nothing_or_of_different_shapes_is_refused() -> None:
+    with pytest.raises(ValueError, match="one batch shape"):
+        Mixture([])
+    with pytest.raises(ValueError, match="one batch shape"):
+        Mixture([dist.Normal(torch.zeros(2), 1.0), dist.Normal(torch.zeros(3), 1.0)])
