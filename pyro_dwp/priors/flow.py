@@ -73,7 +73,7 @@ class FlowDistribution(TorchDistribution):
         scale_tril: Tensor,
         validate_args: bool | None = None,
     ) -> None:
-        self.transform, self.base, self.mean_of_base, self.factor = transform, base, mean, scale_tril
+        self.transform, self.base, self.centre, self.factor = transform, base, mean, scale_tril
         super().__init__(base.batch_shape, base.event_shape, validate_args=validate_args)
 
     @constraints.dependent_property(is_discrete=False, event_dim=1)
@@ -84,18 +84,18 @@ class FlowDistribution(TorchDistribution):
     def expand(self, batch_shape: torch.Size, _instance: TorchDistribution | None = None) -> "FlowDistribution":
         """Return the distribution of independent vectors in this batch shape."""
         base = self.base.expand(torch.Size(batch_shape))
-        return FlowDistribution(self.transform, base, self.mean_of_base, self.factor, validate_args=False)
+        return FlowDistribution(self.transform, base, self.centre, self.factor, validate_args=False)
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008 (immutable)
         """Draw with gradients: (*sample_shape, *B, T)."""
         standardised = self.transform().inv(self.base.rsample(torch.Size(sample_shape)))
-        return standardised @ self.factor.T + self.mean_of_base
+        return standardised @ self.factor.T + self.centre
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log density in nats: (..., T) → (...)."""
         if self._validate_args:
             self._validate_sample(value)
-        flat = (value - self.mean_of_base).reshape(-1, len(self.factor))
+        flat = (value - self.centre).reshape(-1, len(self.factor))
         standardised = torch.linalg.solve_triangular(self.factor, flat.T, upper=False).T.reshape(value.shape)
         moved, log_volume = self.transform().call_and_ladj(standardised)
         return self.base.log_prob(moved) + log_volume - self.factor.diagonal().log().sum()

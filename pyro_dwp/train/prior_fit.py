@@ -137,7 +137,8 @@ class FitFlow(PriorFit):
     Args:
         transforms: number of autoregressive transforms.
         hidden: width of the two hidden layers of the network of each.
-        bins: of the spline that each entry passes through; 0 for shift and scale alone, which is several times faster.
+        bins: of the spline that each entry passes through; 0 for shift and scale alone. A spline with 8 bins makes a step
+            of inference ten times as dear, and takes gigabytes for 26,640 kernels.
     """
 
     family = FlowDensity.family

@@ -19,7 +19,7 @@ the weight of a constant input 1, b_n = m_b + r_n ∘ Δ_b.
 function of its own weights: a network that has no batch normalisation, and a loss per scan (the Dice of a scan, not that of a
 batch). All positions and all uses of a weight within one example see the same w_n.
 
-*Less noise* only for what examples share. Sum of the gradient's variances beside that of the shared sample, for the default U-Net,
+*Less noise* only in what examples share. Sum of the gradient's variances beside the shared sample's, for the default U-Net,
 a mean-field guide at its start and phantoms of 16³ voxels: 0.9 with 2 scans in a minibatch, 0.5 with 8, in twice the time.
 
 References:
