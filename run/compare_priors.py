@@ -35,6 +35,7 @@ from pyro_dwp.train.timing import seconds_per_step
 from pyro_dwp.transfer import start_weights
 
 HERE = Path(__file__).parent
+CONFIG = HERE / "configs" / "priors.yaml"
 
 
 def fit(folder: Path, arguments: list[str]) -> dict[str, Any]:
@@ -134,4 +135,4 @@ def main(
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main, HERE / "configs" / "priors.yaml"))
+    sys.exit(run_script(main, CONFIG))

@@ -3,6 +3,7 @@
 import re
 import runpy
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,8 @@ def test_a_command_names_an_existing_script_config_and_flags(
     _, script, *arguments = shlex.split(command.partition(" # ")[0])
     (tmp_path / "my_prior.py").write_text(BLOCKS[0])
     (tmp_path / "my_guide.py").write_text("from guides import MeanField\n\n\nclass MyGuide(MeanField):\n    pass\n")
+    for example in (ROOT / "docs" / "examples").glob("*.py"):
+        shutil.copy(example, tmp_path)
     monkeypatch.chdir(tmp_path)
     loaded = runpy.run_path(str(ROOT / script))
     parser = ScriptParser(loaded["main"])
@@ -41,8 +44,9 @@ def test_a_command_names_an_existing_script_config_and_flags(
             configs.append(find_config(arguments.pop(0), ROOT / "run" / "configs" / "quick.yaml"))
         else:
             flags.append(flag)
-    if not configs and "QUICK" in loaded:
-        configs = [loaded["QUICK"]]
+    default = loaded.get("QUICK", loaded.get("CONFIG"))
+    if not configs and default:
+        configs = [default]
     parser.parse({str(path): parser.read(path) for path in configs}, parser.translate(flags))
 
 

@@ -57,7 +57,7 @@ def test_the_run_holds_the_files_that_users_are_promised_and_no_half_written_one
     figures = {f"figures/{name}.png" for name in ("learning_curves", "kernels", *tested)}
     assert len(events) == 1
     assert found - events == {
-        "config.yaml", "metrics.json", "split.json", "checkpoint/last.safetensors", *maps, *figures,
+        "config.yaml", "metrics.json", "sites.json", "split.json", "checkpoint/last.safetensors", *maps, *figures,
     }  # fmt: skip
 
 

@@ -60,9 +60,11 @@ def test_a_config_fits_its_script(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if script_of(CONFIGS[name]) != "benchmark"])
 def test_what_a_config_names_can_be_built_without_its_data(name: str) -> None:
-    flags = ["--prior", "gaussian"] if "prior" in read_yaml(CONFIGS[name]) else []
+    flags = ["--prior", "gaussian"] if script_of(CONFIGS[name]) == "svi_target" else []
     built = arguments(name, *flags)
-    assert built["schedule"].epochs > 1
+    assert built.keys() == inspect.signature(parser_of(script_of(CONFIGS[name])).main).parameters.keys()
+    if "schedule" in built:
+        assert built["schedule"].epochs > 1
     if "network" in built:
         assert built["network"]().classes == 2
 
@@ -86,7 +88,9 @@ def test_each_method_of_a_benchmark_is_a_command_line_of_its_target(name: str) -
     parser = parser_of("svi_target")
     for flags in benchmark["methods"].values():
         everything = parser.translate(shlex.split(f"{flags} {benchmark['flags']}"))
-        parser.build(parser.parse({str(path): parser.read(path)}, everything))
+        settings = parser.parse({str(path): parser.read(path)}, everything)
+        if ".path" not in flags:  # a file that an earlier step makes
+            parser.build(settings)
     assert benchmark["reference"] in benchmark["methods"]
 
 
