@@ -10,6 +10,7 @@ Example:
     python run/collect_kernels.py --sources runs/source --name kernels
 """
 
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,7 +62,7 @@ def main(
         raise ConfigError("sources names no run. Give a folder that run/train_source.py made, or several.")
     groups = {site.name: site.group for site in weight_sites(source_network(runs[0])).values()}
     facts: list[dict] = []
-    provenance = {"snapshots": facts, "command": " ".join(sys.argv)}
+    provenance = {"snapshots": facts, "command": shlex.join(["run/collect_kernels.py", *sys.argv[1:]])}
     bank = collect_kernels(snapshots(runs, facts), groups, minimum_norm, provenance)
     rows = bank_information(bank, held_out, seed)
     folder = begin_run("collect_kernels", name, overwrite=overwrite)

@@ -25,11 +25,10 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
-from pyro_dwp.distributions import Reshaped
+from pyro_dwp.distributions import Reshaped, SharedStudentT
 from pyro_dwp.errors import ConfigError
 from pyro_dwp.kernels.densities import Elliptical
 from pyro_dwp.priors.density import KernelDensity
-from pyro_dwp.priors.empirical import SharedStudentT
 from pyro_dwp.priors.learned import LearnedPrior
 
 

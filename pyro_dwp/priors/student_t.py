@@ -16,7 +16,7 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions import TorchDistribution
 
-from pyro_dwp.distributions import Reshaped
+from pyro_dwp.distributions import Reshaped, SharedStudentT
 from pyro_dwp.errors import ConfigError, suggest
 from pyro_dwp.priors.scaled import ScaledPrior
 from pyro_dwp.sites import WeightSite
@@ -70,4 +70,4 @@ class StudentT(ScaledPrior):
             weights = dist.StudentT(freedom, 0 * width, width).expand(site.kernel_shape)
             return weights.to_event(len(site.kernel_shape))
         identity = torch.eye(site.kernel_shape.numel(), dtype=width.dtype, device=width.device)
-        return Reshaped(dist.MultivariateStudentT(freedom, 0 * identity[0], width * identity), site.kernel_shape)
+        return Reshaped(SharedStudentT(freedom, 0 * identity[0], width * identity), site.kernel_shape)
