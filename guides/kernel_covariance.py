@@ -6,7 +6,7 @@ for the kernels k of a site, each of T = K^n weights. With one L for a layer onl
 numbers say how a layer of 3 × 3 × 3 kernels is uncertain. That leaves out what the mean field has, a width for each weight; with
 an L for each kernel the family contains the mean field.
 
-Entropy, density and divergence from Gaussian priors are exact.
+Entropy, density and divergence from a Gaussian prior, over weights or over whole kernels, are exact.
 """
 
 from collections.abc import Mapping

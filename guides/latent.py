@@ -92,9 +92,10 @@ class DecodedKernels(TorchDistribution):
 class Latent(Guide):
     """Gaussian in the latent space of a deep weight prior: kernels are decoded, plus noise.
 
-    The start is the decoder's image of the start weights' encoding: what the decoder takes for noise is lost. For the prior that
-    ships with this package that is 21 % to 45 % of the root mean square of weights drawn from it, by group, and 76 % to 94 % of
-    He's random weights, which look like no source kernel: start from the prior or from a source network.
+    The start is the decoder's image of the start weights' encoding: what the decoder takes for noise is lost. Weights of a larger
+    root mean square than the decoder's kernels are shrunk to it first, which instance normalisation hardly notices. For the prior
+    that ships with this package what is lost is 21 % to 45 % of the root mean square of weights drawn from it, by group, and
+    76 % to 94 % of He's random weights, which look like no source kernel: start from the prior or from a source network.
 
     Args:
         sites: site name → site; convolutions of the groups and kernel shape that the decoder was fitted to.
@@ -147,9 +148,13 @@ class Latent(Guide):
 
     @torch.no_grad()
     def _start(self, name: str, start: Tensor, relative_scale: float, latent_scale: float) -> None:
-        """Make a site's parameters."""
-        group, scale = self.sites[name].group, initial_scale(self, name, start, relative_scale)
+        """Make a site's parameters; far outside what the encoder has seen it extrapolates to anything."""
+        group = self.sites[name].group
+        size: Tensor = self._decoders[group].get_buffer("kernel_scale")
+        start = start * (size / start.square().mean().sqrt()).clamp(max=1)
+        scale = initial_scale(self, name, start, relative_scale)
         mean, log_scale = self._encoder(group)(start.flatten(2))
+        log_scale = log_scale.clamp(max=0)
         noise = self._decoders[group](mean)[1].mul(2).exp().mean().sqrt()
         self.add_parameter("latent_mean", name, mean)
         self.add_parameter("latent_log_scale", name, log_scale + math.log(latent_scale))
@@ -226,8 +231,9 @@ def _prior(family: DeepWeight, site: WeightSite) -> DeepWeightPrior:
         prior = family.distribution(site)
     except ConfigError as problem:
         raise ConfigError(
-            f"The latent guide decodes the kernels of every site, and so needs a deep weight prior of each. {problem} Or take "
-            "another guide, such as mean_field, or a prior that leaves this site a point parameter."
+            f"The latent guide decodes the kernels of every site that is random, but its decoder does not know site "
+            f"{site.name!r}. Take another guide, such as mean_field, keep the site a point parameter (prior: null in a rule of "
+            f"--prior assigned), or name a decoder that fits (--guide.path). In the decoder's own words: {problem}"
         ) from problem
     assert isinstance(prior, DeepWeightPrior)
     return prior

@@ -125,11 +125,18 @@ def _candidates(network: nn.Module, groups: Mapping[str, str]) -> Iterator[Weigh
     for prefix, module in network.named_modules():
         layer = tuple(base.__name__ for base in type(module).__mro__ if base not in (nn.Module, object))
         weight = getattr(module, "weight", None)
-        fan_in = weight.shape[1:].numel() if isinstance(weight, Tensor) and weight.dim() > 1 else 1
+        fan_in = _fan_in(module, weight) if isinstance(weight, Tensor) and weight.dim() > 1 else 1
         for leaf, parameter in module.named_parameters(recurse=False):
             name = f"{prefix}.{leaf}" if prefix else leaf
             kind = "x".join(map(str, parameter.shape[2:])) or layer[0] if leaf == "weight" and layer else leaf
             yield WeightSite(name, parameter.shape, groups.get(name, kind), layer, fan_in)
+
+
+def _fan_in(module: nn.Module, weight: Tensor) -> int:
+    """Return I · K^n for one output channel; a transposed convolution keeps its input channels on the first axis."""
+    if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+        return weight.shape[0] // module.groups * weight.shape[2:].numel()
+    return weight.shape[1:].numel()
 
 
 def declared(network: nn.Module, attribute: str) -> int:

@@ -121,11 +121,13 @@ def main(
         print(f"{title}, {number} of {len(learned)} to fit")
         part = folder / title
         common = ["--bank", str(bank), "--held_out", str(held_out), "--seed", str(seed), "--device", device]
+        common += ["--threads", str(threads)] if threads else []
         found = fit(part, [*common, *shlex.split(flags), "--name", str(part.relative_to("runs"))])
         path = str(part / "prior.safetensors")
         prior = instantiate(PriorFamily, {"class_path": found["family"], "init_args": {"path": path}})
         gains = {row["group"]: Estimate(**row["learned"]) for row in found["nats_per_kernel"]}
-        seconds, parameters = sum(found["seconds"].values()), sum(found["parameters"].values())
+        densities = prior.stored.densities.values()
+        seconds, parameters = sum(found["seconds"].values()), sum(density.num_parameters for density in densities)
         rows.append(PriorRow(title, gains, found["exact"], parameters, seconds, time_step(prior)))
         torch.manual_seed(seed)
         samples[title] = {group: prior.stored.density(group).distribution(group).sample((16,)).cpu() for group in gains}

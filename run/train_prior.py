@@ -88,7 +88,12 @@ def main(
         "seconds": {group: fit.seconds for group, fit in fits.items()},
         "parameters": {group: density.num_parameters for group, density in densities.items()},
     }
-    facts = {"licence": licence, "command": shlex.join(["run/train_prior.py", *sys.argv[1:]]), "kernels": counts, "scores": scores}
+    facts = {
+        "licence": licence,
+        "command": shlex.join(["run/train_prior.py", *sys.argv[1:]]),
+        "kernels": counts,
+        "scores": scores,
+    }
     path = folder / "prior.safetensors"
     save_prior(path, densities, {**facts, "bank": kernels.metadata})
     write_json(folder / "metrics.json", scores)

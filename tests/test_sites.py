@@ -70,3 +70,12 @@ def test_networks_without_kernels_and_wrong_groups_are_refused() -> None:
         weight_sites(nn.Sequential(nn.Conv2d(1, 1, 3)), groups={})
     with pytest.raises(ConfigError, match=r"Did you mean '0.weight'"):
         weight_sites(nn.Sequential(nn.Conv2d(1, 1, 3)), groups={"0.weight": "1", "0.weigth": "1"})
+
+
+def test_the_inputs_of_a_layer_are_counted_for_plain_transposed_and_linear_layers_and_their_biases() -> None:
+    network = nn.ModuleDict(
+        {"plain": nn.Conv2d(8, 4, 3, groups=2), "up": nn.ConvTranspose2d(8, 4, 2, groups=2), "head": nn.Linear(5, 3)}
+    )
+    found = {name: site.fan_in for name, site in weight_sites(network, expose=lambda site: True).items()}
+    inputs = {"plain": 36, "up": 16, "head": 5}
+    assert found == {f"{layer}.{leaf}": count for layer, count in inputs.items() for leaf in ("weight", "bias")}

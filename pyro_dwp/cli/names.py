@@ -67,6 +67,8 @@ PLAIN_MODULES = ("builtins", "pathlib")
 # Classes of another library that a function makes fit: base of such classes → the function, from class to class.
 ADAPTERS = {"pyro.infer.autoguide.guides.AutoGuide": "guides.auto.adapter"}
 
+RELATIVES = {"guides.": "or a guide of Pyro, by its path: pyro.infer.autoguide.AutoNormal and others"}
+
 
 def class_parameters(main: Callable[..., Any]) -> dict[str, type]:
     """Return the parameters of a function that take a class by name, with the base that the class must have.
@@ -135,7 +137,7 @@ def resolve(name: str, base: type, where: str) -> str:
         return short[name]
     file, colon, found = name.rpartition(":")
     if colon and file.endswith(".py"):
-        return _adapted(_from_file(Path(file).expanduser(), found, where), base)
+        return _adapted(_from_file(Path(file).expanduser(), found, where))
     if name in ("null", "None", "") or (base is object and "." not in name):
         return name
     if "." in name:
@@ -143,7 +145,7 @@ def resolve(name: str, base: type, where: str) -> str:
             _load(name)
         except (ImportError, AttributeError, ValueError) as error:
             raise ConfigError(f"{where}: {name} cannot be imported ({error}). {suggest(name, short)}") from error
-        return _adapted(name, base)
+        return _adapted(name)
     known = {member.__name__: f"{member.__module__}.{member.__qualname__}" for member in _family(base)}
     if name in known:
         return known[name]
@@ -153,10 +155,10 @@ def resolve(name: str, base: type, where: str) -> str:
     )
 
 
-def _adapted(path: str, base: type) -> str:
-    """Return the dotted path of the class that makes this one fit the base, where there is one; else the path itself."""
+def _adapted(path: str) -> str:
+    """Return the dotted path of the class that stands for this one, where there is one; else the path itself."""
     found = _load(path)
-    if inspect.isclass(found) and (base is object or not issubclass(found, base)):
+    if inspect.isclass(found):
         for parent in found.__mro__:
             if adapter := ADAPTERS.get(f"{parent.__module__}.{parent.__qualname__}"):
                 made = _load(adapter)(found)

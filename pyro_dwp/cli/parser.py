@@ -14,7 +14,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, get_lo
 from yaml import YAMLError
 
 from pyro_dwp.cli.configs import check_keys, class_arguments, read_yaml
-from pyro_dwp.cli.names import class_parameters, legal_names, load_class, portable, resolve, resolve_tree
+from pyro_dwp.cli.names import RELATIVES, class_parameters, legal_names, load_class, portable, resolve, resolve_tree
 from pyro_dwp.errors import ConfigError, suggest
 
 
@@ -61,6 +61,7 @@ def one_line_each(names: Mapping[str, str]) -> str:
     lines = [
         f"{name}: {(inspect.getdoc(load_class(path)) or '').partition(chr(10))[0]}" for name, path in names.items()
     ]
+    lines += [also for package, also in RELATIVES.items() if all(path.startswith(package) for path in names.values())]
     return "\n".join([*lines, "or a class of your own: package.module.Class or file.py:Class"])
 
 
@@ -109,7 +110,8 @@ class ScriptParser:
     def _resolve(self, key: str, value: str) -> str:
         """Write out the names of classes in the value of a flag, `--guide` or below it, as `--guide.guide`.
 
-        Below it the class that takes the value is not known yet, so only a short name or file.py:Class is one.
+        Below it the class that takes the value is not known yet, so only a short name, the path of a class or file.py:Class is
+        one.
         """
         above, _, last = key.rpartition(".")
         if value.lstrip().startswith(("{", "[")):
@@ -119,7 +121,8 @@ class ScriptParser:
                 return value
             return json.dumps(resolve_tree(tree, self.bases, above)[last], default=str)
         base = self.bases.get(last)
-        if base is None or (above and value not in legal_names(base) and ".py:" not in value):
+        named = value in legal_names(base or object) or ".py:" in value or inspect.isclass(load_class(value))
+        if base is None or (above and not named):
             return value
         return resolve(value, base, f"--{key}")
 

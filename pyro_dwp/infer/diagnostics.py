@@ -1,6 +1,7 @@
 """How wide a posterior is beside its mean and its prior: the first thing to look at when uncertainty is off."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from pyro import poutine
@@ -16,7 +17,8 @@ def weight_scales(
 ) -> dict[str, dict[str, float]]:
     """Compare the spread of weights under posterior and prior, per group of kernels.
 
-    Two draws of the posterior tell its width, whatever its family: half the mean squared difference is the variance.
+    The posterior's width is exact where the guide's distribution of a site knows its variance. Else two draws tell it: half
+    the mean squared difference is an estimate of the variance.
 
     Args:
         sites: site name → site.
@@ -33,7 +35,11 @@ def weight_scales(
     counts: dict[str, int] = {}
     for name, site in sites.items():
         drawn = prior.site_distribution(site).sample()
-        squares = [drawn.square(), first[name].square(), 0.5 * (first[name] - second[name]).square()]
+        squares = [
+            drawn.square(),
+            first[name].square(),
+            _variance(guide, name, 0.5 * (first[name] - second[name]).square()),
+        ]
         totals = [square.double().sum() for square in squares]
         previous = sums.get(site.group, [torch.zeros((), dtype=torch.float64)] * 3)
         sums[site.group] = [a.cpu() + b.cpu() for a, b in zip(previous, totals, strict=True)]
@@ -43,6 +49,15 @@ def weight_scales(
         group: {name: (total / counts[group]).sqrt().item() for name, total in zip(names, totals, strict=True)}
         for group, totals in sums.items()
     }
+
+
+def _variance(guide: Any, name: str, estimate: Tensor) -> Tensor:
+    """Return the variance of each weight of a site under a guide; where it is not known, the estimate."""
+    try:
+        variance: Tensor = guide.distribution(name).variance
+    except (AttributeError, NotImplementedError):
+        return estimate
+    return variance
 
 
 def describe_scales(scales: Mapping[str, Mapping[str, float]]) -> str:

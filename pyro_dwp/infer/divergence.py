@@ -9,8 +9,8 @@ Tried in this order:
 
        −E_q log p(w) = ½ [ tr(P Cov_q(w)) + (E_q w − μ)ᵀ P (E_q w − μ) − log det P + n log 2π ]
 
-   for any q whose moments are known: means and variances suffice where the prior's weights are independent; for a
-   prior over whole kernels q's own weights must be;
+   for any q whose moments are known: means and variances suffice where the prior's weights are independent; for a prior
+   over whole kernels q must be a Gaussian whose kernels are independent of each other (mean_field, kernel_covariance);
 3. H(q) exact where the guide's distribution knows it, and log p at the sample: unbiased;
 4. both at the sample: unbiased.
 """
@@ -57,18 +57,44 @@ def gaussian_cross_entropy(q: TorchDistribution, p: TorchDistribution) -> Tensor
             return None
         squares = ((mean - base.loc).square() + variance) / base.scale.square()
         return 0.5 * (squares + LOG_2_PI).sum() + base.scale.log().sum()
-    kernels = base.base if isinstance(base, Reshaped) else None
-    if not isinstance(kernels, MultivariateNormal) or not isinstance(guide, Normal):
+    if not isinstance(base, Reshaped) or not isinstance(base.base, MultivariateNormal):
         return None
-    factor = kernels.scale_tril
-    if any(factor.stride()[:-2]):  # a covariance for each kernel; only one for all is implemented
+    factor = shared_factor(base.base)
+    spread = None if factor is None else whitened_spread(guide, factor)
+    if factor is None or spread is None:
         return None
-    factor = factor[(0,) * (factor.dim() - 2)]
-    precision = torch.cholesky_inverse(factor)
-    offset = (guide.loc.reshape(kernels.loc.shape) - kernels.loc).reshape(-1, len(factor))
-    variance = guide.scale.square().reshape(offset.shape)
-    squares = (offset @ precision * offset).sum() + (variance @ precision.diagonal()).sum()
+    offset = (q.mean.reshape(base.base.loc.shape) - base.base.loc).reshape(-1, len(factor))
+    squares = torch.linalg.solve_triangular(factor, offset.T, upper=False).square().sum() + spread
     return 0.5 * (squares + offset.numel() * LOG_2_PI) + len(offset) * factor.diagonal().log().sum()
+
+
+def shared_factor(kernels: MultivariateNormal) -> Tensor | None:
+    """Return the Cholesky factor (T, T) that all kernels share; None where each has its own."""
+    factor: Tensor = kernels.scale_tril
+    axes = zip(factor.shape[:-2], factor.stride()[:-2], strict=True)
+    if any(size > 1 and stride for size, stride in axes):
+        return None
+    return factor[(0,) * (factor.dim() - 2)]
+
+
+def whitened_spread(q: TorchDistribution, factor: Tensor) -> Tensor | None:
+    """Return Σ_kernels tr(P Cov_q(w)), P = (L Lᵀ)⁻¹, for a Gaussian q with independent kernels; None for any other.
+
+    Args:
+        q: without `Independent`: a Normal over single weights, or a `Reshaped` one over kernels.
+        factor: L, (T, T).
+    """
+    entries = len(factor)
+    if isinstance(q, Normal):
+        precision = torch.cholesky_inverse(factor)
+        return (q.scale.square().reshape(-1, entries) @ precision.diagonal()).sum()
+    base = q.base if isinstance(q, Reshaped) else None
+    if not isinstance(base, MultivariateNormal) or base.event_shape != (entries,):
+        return None
+    shared = shared_factor(base)
+    own = base.scale_tril.reshape(-1, entries, entries) if shared is None else shared[None]
+    squares = torch.linalg.solve_triangular(factor, own, upper=False).square().sum()
+    return squares * (base.batch_shape.numel() / len(own))
 
 
 def site_log_prob(site: dict, value: Tensor) -> Tensor:

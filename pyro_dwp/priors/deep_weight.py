@@ -121,6 +121,11 @@ class DeepWeightDensity(KernelDensity):
         """Encoder and decoder as a pair; the modules are this density's own."""
         return KernelCoders(self.encoder, self.decoder, self.latent_dim)
 
+    @property
+    def num_parameters(self) -> int:
+        """Number of the decoder's parameters; the encoder is no part of the density."""
+        return sum(parameter.numel() for parameter in self.decoder.parameters())
+
     def distribution(self, group: str = "") -> DeepWeightPrior:
         """Return p(w) = ∫ p(w|z) p(z) dz of one kernel."""
         return DeepWeightPrior(self.decoder, self.latent_dim, self.kernel_shape, group, self.origin)

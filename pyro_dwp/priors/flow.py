@@ -141,6 +141,11 @@ class FlowDensity(KernelDensity):
         self.register_buffer("scale_tril", torch.eye(self.entries))
         self.register_buffer("degrees", torch.tensor(1e4))
 
+    @property
+    def num_parameters(self) -> int:
+        """Number of values that the fit chose: those of the transform and of the Student t."""
+        return super().num_parameters + self.entries + self.entries * (self.entries + 1) // 2 + 1
+
     @classmethod
     def check_installed(cls) -> None:
         """Raise ConfigError where zuko is not installed."""

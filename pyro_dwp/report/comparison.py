@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pyro_dwp.errors import DataError
-from pyro_dwp.kernels.bank import KernelBank, root_mean_square
+from pyro_dwp.kernels.bank import KernelBank, root_mean_square, split_randomly
 from pyro_dwp.kernels.information import Estimate, estimate, isotropic_log_density
 from pyro_dwp.priors import PriorFamily
 from pyro_dwp.sites import WeightSite
@@ -62,6 +62,8 @@ def pretrained_gain(bank: KernelBank, group: str, held_out: float = 0.2, seed: i
 
         p(w at place i) = N(w; w_i of the source network, s²),   s² the mean square of the other fitted networks' deviations
 
+    The source network is the first fitted one, at its first snapshot; its other snapshots do not count.
+
     Args:
         bank: every snapshot with all of its kernels, so that the k-th kernel of each has the same place in its network.
         group: name of the group.
@@ -72,15 +74,18 @@ def pretrained_gain(bank: KernelBank, group: str, held_out: float = 0.2, seed: i
         DataError: if kernels were left out, so that places are lost, or only one network is there to fit.
     """
     fitted, judged = bank.split(group, held_out, seed)
+    _, judges = split_randomly(torch.tensor(bank.networks), held_out, seed)
+    sources = bank.sources[group][~torch.isin(bank.sources[group], judges)]
     snapshots = int(bank.metadata.get("snapshots", 0))
     places = len(bank.group(group)) // max(snapshots, 1)
-    if not snapshots or bank.metadata.get("left_out", {}).get(group) or len(fitted) % places or len(fitted) == places:
+    few = len(bank.networks) < 2 or len(sources.unique()) < 2
+    if few or not snapshots or bank.metadata.get("left_out", {}).get(group) or len(fitted) % places:
         raise DataError(
             f"A prior around a network's weights is judged place by place, but kernels of group {group!r} were left out or the "
-            "bank has one network. Collect kernels of several networks with --minimum_norm 0."
+            "bank has fewer than two networks to fit. Collect kernels of several networks with --minimum_norm 0."
         )
     centre = fitted[:places].flatten(1).double()
-    others = fitted[places:].flatten(1).double().reshape(-1, *centre.shape)
+    others = fitted[sources != sources[0]].flatten(1).double().reshape(-1, *centre.shape)
     truth = judged.flatten(1).double().reshape(-1, *centre.shape)
     density = isotropic_log_density((others - centre).flatten(0, 1), (truth - centre).flatten(0, 1))
     return estimate(density - isotropic_log_density(fitted.flatten(1).double(), truth.flatten(0, 1)))

@@ -231,14 +231,16 @@ def test_the_start_is_the_decoded_encoding_with_noise_of_the_wanted_size(tmp_pat
     guide = Latent(sites, start, path=path, relative_scale=0.05, latent_scale=0.2)
     densities = DeepWeight(path).densities
     for name, site in sites.items():
-        mean, log_scale = densities[site.group].encoder(start[name].flatten(2))
+        size = start[name].square().mean().sqrt()
+        shrunk = start[name] * (densities[site.group].decoder.kernel_scale / size).clamp(max=1)
+        mean, log_scale = densities[site.group].encoder(shrunk.flatten(2))
         q = guide.latent(name).base_dist
         torch.testing.assert_close(q.loc, mean)
-        torch.testing.assert_close(q.scale, 0.2 * log_scale.exp())
+        torch.testing.assert_close(q.scale, 0.2 * log_scale.clamp(max=0).exp())
         decoded = guide.decoded(name, mean).base_dist
         torch.testing.assert_close(decoded.loc, densities[site.group].decoder(mean)[0].reshape(site.shape))
         noise = decoded.scale.square().mean().sqrt()
-        torch.testing.assert_close(noise, 0.05 * start[name].square().mean().sqrt())
+        torch.testing.assert_close(noise, 0.05 * shrunk.square().mean().sqrt())
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
@@ -325,7 +327,7 @@ def test_members_of_an_ensemble_can_be_latent_guides(tmp_path: Path) -> None:
 def test_kernels_that_the_decoder_does_not_know_are_refused_with_the_cure(
     site: WeightSite, message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match=f"latent guide.*'{site.name}'.*{message}.*another guide"):
+    with pytest.raises(ConfigError, match=f"latent guide.*'{site.name}'.*another guide.*{message}"):
         Latent({site.name: site}, {site.name: torch.ones(site.shape)}, path=stored(tmp_path))
 
 
@@ -345,3 +347,21 @@ def test_the_guide_warns_of_nothing_outside_of_inference(tmp_path: Path) -> None
     _, sites, start = network_and_start(2)
     drawn = Latent(sites, start, path=stored(tmp_path, 2))()
     assert all(isinstance(value, Tensor) and not isinstance(value, nn.Parameter) for value in drawn.values())
+
+
+@pytest.mark.parametrize("factor", [1.0, 30.0])
+def test_a_start_much_larger_than_the_decoders_kernels_is_shrunk_to_them_and_infers(factor: float) -> None:
+    network = UNet()
+    sites = weight_sites(network)
+    start = {name: factor * network.get_parameter(name).detach() for name in sites}
+    guide = Latent(sites, start)
+    for name, site in sites.items():
+        size = guide._decoders[site.group].kernel_scale
+        assert guide.latent(name).stddev.max() <= 0.1
+        assert guide().get(name).square().mean().sqrt() < 3 * size
+
+
+def test_a_guide_of_all_zero_weights_is_refused() -> None:
+    sites = {"down1.conv_1.weight": weight_sites(UNet())["down1.conv_1.weight"]}
+    with pytest.raises(ConfigError, match="all 0"):
+        Latent(sites, {"down1.conv_1.weight": torch.zeros(32, 16, 3, 3, 3)})

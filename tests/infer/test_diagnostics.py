@@ -1,10 +1,11 @@
 import pytest
+import torch
 
-from guides import MeanField, Point
+from guides import Ensemble, MeanField, Point
 from pyro_dwp.infer import weight_scales
 from pyro_dwp.nn import UNet
 from pyro_dwp.priors import Gaussian
-from pyro_dwp.sites import weight_sites
+from pyro_dwp.sites import WeightSite, weight_sites
 from pyro_dwp.transfer import start_weights
 
 
@@ -23,3 +24,12 @@ def test_a_point_posterior_has_no_width() -> None:
     sites = weight_sites(network)
     guide = Point(sites, start_weights("random", sites, network, prior))
     assert {row["posterior_std"] for row in weight_scales(sites, prior, guide).values()} == {0.0}
+
+
+def test_the_width_of_an_ensemble_is_that_of_the_mixture_and_no_matter_of_luck() -> None:
+    sites = {"w": WeightSite("w", torch.Size([4, 4, 3, 3]), "1")}
+    guide = Ensemble(sites, {"w": torch.randn(4, 4, 3, 3)}, guide=Point, members=2)
+    found = {weight_scales(sites, Gaussian(), guide)["1"]["posterior_std"] for _ in range(5)}
+    values = torch.stack([guide.member(i).distribution("w").mean for i in range(2)])
+    assert len(found) == 1
+    assert found.pop() == pytest.approx(values.var(0, unbiased=False).mean().sqrt().item(), rel=1e-5)

@@ -11,6 +11,7 @@ from pyro_dwp.infer.divergence import gaussian_cross_entropy, site_entropy, site
 
 SHAPE, KERNEL = (3, 2, 2, 2), torch.Size([2, 2])
 WEIGHTS, ENTRIES = math.prod(SHAPE), 4
+SHAPES = [SHAPE, (3, 1, 2, 2), (1, 1, 2, 2)]
 
 
 @pytest.fixture(autouse=True)
@@ -22,11 +23,11 @@ def factor() -> Tensor:
     return torch.eye(ENTRIES) * 0.7 + torch.randn(ENTRIES, ENTRIES).tril(-1) * 0.3
 
 
-def kernel_prior() -> tuple[dist.TorchDistribution, MultivariateNormal]:
+def kernel_prior(shape: tuple[int, ...] = SHAPE) -> tuple[dist.TorchDistribution, MultivariateNormal]:
     """Return a correlated Gaussian over kernels, and the same over all weights as torch knows it."""
     mean, tril = torch.randn(ENTRIES), factor()
-    prior = Reshaped(dist.MultivariateNormal(mean, scale_tril=tril), KERNEL).expand(SHAPE[:2]).to_event(2)
-    kernels = WEIGHTS // ENTRIES
+    prior = Reshaped(dist.MultivariateNormal(mean, scale_tril=tril), KERNEL).expand(shape[:2]).to_event(2)
+    kernels = math.prod(shape) // ENTRIES
     return prior, MultivariateNormal(mean.repeat(kernels), scale_tril=torch.block_diag(*[tril] * kernels))
 
 
@@ -34,9 +35,30 @@ def node(fn: dist.TorchDistribution) -> dict:
     return {"fn": fn, "value": fn.sample(), "scale": 1.0, "mask": None}
 
 
-def test_the_kl_of_independent_weights_from_a_correlated_kernel_prior_is_the_dense_gaussians() -> None:
-    prior, dense = kernel_prior()
-    mean, scale = torch.randn(SHAPE), torch.rand(SHAPE) + 0.1
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_kl_of_correlated_kernels_from_a_correlated_kernel_prior_is_the_dense_gaussians(
+    shape: tuple[int, ...], shared: bool
+) -> None:
+    prior, dense = kernel_prior(shape)
+    kernels = math.prod(shape) // ENTRIES
+    trils = torch.stack([factor()] * kernels if shared else [factor() for _ in range(kernels)])
+    mean = torch.randn(shape)
+    scale_tril = trils[0] if shared else trils.reshape(*shape[:2], ENTRIES, ENTRIES)
+    q = Reshaped(dist.MultivariateNormal(mean.flatten(2), scale_tril=scale_tril), KERNEL).to_event(2)
+    expected = kl_divergence(MultivariateNormal(mean.flatten(), scale_tril=torch.block_diag(*trils)), dense)
+    site, model_site = node(q), node(prior)
+    assert gaussian_cross_entropy(q, prior) is not None
+    torch.testing.assert_close(site_kl(site, model_site, closed_form=True), expected)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_kl_of_independent_weights_from_a_correlated_kernel_prior_is_the_dense_gaussians(
+    shape: tuple[int, ...],
+) -> None:
+    prior, dense = kernel_prior(shape)
+    mean, scale = torch.randn(shape), torch.rand(shape) + 0.1
+    assert gaussian_cross_entropy(dist.Normal(mean, scale).to_event(4), prior) is not None
     q = dist.Normal(mean, scale).to_event(4)
     expected = kl_divergence(MultivariateNormal(mean.flatten(), scale_tril=scale.flatten().diag()), dense)
     torch.testing.assert_close(site_kl(node(q), node(prior), closed_form=True), expected)
