@@ -63,8 +63,19 @@ class Guide(PyroModule, metaclass=AbstractPyroModule):
         """Return q(w) of a site: batch shape (), event shape that of the site."""
 
     def sample(self, name: str) -> Tensor:
-        """Sample a site with `pyro.sample`."""
-        value: Tensor = pyro.sample(name, self.distribution(name))
+        """Sample a site with `pyro.sample`.
+
+        Raises:
+            ConfigError: if `distribution` gave another shape than the site's.
+        """
+        q = self.distribution(name)
+        if q.batch_shape or q.event_shape != self.sites[name].shape:
+            raise ConfigError(
+                f"{type(self).__name__}.distribution({name!r}) must have batch shape () and event shape "
+                f"{tuple(self.sites[name].shape)}, but has {tuple(q.batch_shape)} and {tuple(q.event_shape)}. End it with "
+                ".to_event(n), n the number of batch axes."
+            )
+        value: Tensor = pyro.sample(name, q)
         return value
 
     def forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:

@@ -140,6 +140,8 @@ def resolve(name: str, base: type, where: str) -> str:
         return _adapted(_from_file(Path(file).expanduser(), found, where))
     if name in ("null", "None", "") or (base is object and "." not in name):
         return name
+    if name.endswith(".py"):
+        raise ConfigError(f"{where}: {name} is a file. Name the class in it, too: {name}:MyClass.")
     if "." in name:
         try:
             _load(name)

@@ -184,9 +184,22 @@ class ScriptParser:
             near = get_close_matches(unknown[1], self.flags, n=1)
             return f"There is no flag {unknown[1]}. {f'Did you mean {near[0]}? ' if near else ''}All of them: --help."
         refused = re.search(r".*class_path '([^']+)':.*Option '([^']+)' is not accepted", message, flags=re.DOTALL)
-        legal = class_arguments(load_class(refused[1])) if refused else None
-        if refused and legal is not None:
-            return f"{refused[1]} has no argument {refused[2]!r}. {suggest(refused[2], legal)}"
+        called = re.search(r"Option '([^']+)' is not accepted\. Got value: Namespace\(class_path='([^']+)'", message)
+        name, option = (refused[1], refused[2]) if refused else (called[2], called[1]) if called else ("", "")
+        legal = class_arguments(load_class(name))
+        if legal is not None:
+            return f"{name.rpartition('.')[2]} has no argument {option!r}. {suggest(option, legal)}"
+        missing = re.search(r"class_path '([^']+)':\s*the following arguments are required: ([\w, ]+)", message)
+        if missing:
+            key = next((key for key, base in self.bases.items() if missing[1] in legal_names(base).values()), "KEY")
+            needed = " ".join(f"--{key}.{argument.strip()} ..." for argument in missing[2].split(","))
+            return f"{missing[1].rpartition('.')[2]} cannot do without {missing[2]}. Give {needed} (--{key}.help explains it)."
+        absent = re.match(r"the following arguments are required: ([\w, ]+)", message)
+        if absent and sources:
+            return (
+                f"{', '.join(sources)}: {absent[1]} missing. A config replaces the script's default settings; to keep these, "
+                f"lay it over them, as in --config quick --config {sources[-1]}."
+            )
         nameless = re.search(r"Expected a dot import path string: (\S+?)\.?(\s|$)", message)
         for key, _, value in (flag.removeprefix("--").partition("=") for flag in flags):
             base = self.bases.get(key.rpartition(".")[2])

@@ -269,3 +269,25 @@ def test_a_script_without_a_default_config_finds_names_in_the_folder_configs_bes
 
     assert run_script(lone.main, None, ["--config", "mine"]) == 0
     assert capsys.readouterr().out == "7\n"
+
+
+def test_a_misspelt_argument_of_a_guide_is_named_with_the_legal_ones(
+    call: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("--guide", "mean_field", "--guide.relativ_scale", "0.1") == 2
+    assert "MeanField has no argument 'relativ_scale'" in (said := capsys.readouterr().err)
+    assert "Did you mean 'relative_scale'?" in said
+
+
+def test_an_argument_that_a_class_cannot_do_without_is_named_as_a_flag(
+    call: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("--prior", "pretrained") == 2
+    assert "Pretrained cannot do without path. Give --prior.path ..." in capsys.readouterr().err
+
+
+def test_a_file_without_a_class_is_refused_with_the_form_to_use(
+    call: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("--prior", "my_prior.py") == 2
+    assert "my_prior.py:MyClass" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from pyro_dwp.infer import AuxiliaryELBO
 from pyro_dwp.likelihoods import Categorical
 from pyro_dwp.nn import UNet
 from pyro_dwp.priors import Gaussian
-from pyro_dwp.sites import weight_sites
+from pyro_dwp.sites import WeightSite, weight_sites
 from pyro_dwp.train import JointAdam, draw_network
 
 
@@ -180,3 +180,16 @@ def test_a_guide_without_a_distribution_cannot_be_built() -> None:
     _, sites, start = network_and_start()
     with pytest.raises(TypeError, match="distribution"):
         Unfinished(sites, start)
+
+
+class Loose(MeanField):
+    """Forgets to declare its events."""
+
+    def distribution(self, name: str) -> dist.Normal:
+        return dist.Normal(self.parameter("mean", name), 0.1)
+
+
+def test_a_guide_of_another_shape_than_the_sites_is_refused_with_the_cure() -> None:
+    site = WeightSite("w", torch.Size([2, 3, 3, 3]), "1")
+    with pytest.raises(ConfigError, match=r"Loose.distribution\('w'\).*to_event"):
+        Loose({"w": site}, {"w": torch.ones(site.shape)})()
