@@ -10,6 +10,8 @@ import pytest
 
 from pyro_dwp.cli.configs import find_config
 from pyro_dwp.cli.parser import ScriptParser
+from pyro_dwp.nn import UNet
+from pyro_dwp.sites import weight_sites
 
 ROOT = Path(__file__).parents[1]
 PAGES = {path.name: path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
@@ -22,6 +24,7 @@ COMMANDS = sorted(
     }
 )
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGES["README.md"], flags=re.DOTALL)
+YAML = re.findall(r"```yaml\n(.*?)```", PAGES["write_a_prior.md"], flags=re.DOTALL)
 PIP = ["pip install -e . && python run/svi_target.py", 'pip install -e ".[dev]" && pytest']
 
 
@@ -34,6 +37,7 @@ def test_a_command_names_an_existing_script_config_and_flags(
     (tmp_path / "my_guide.py").write_text("from guides import MeanField\n\n\nclass MyGuide(MeanField):\n    pass\n")
     for example in (ROOT / "docs" / "examples").glob("*.py"):
         shutil.copy(example, tmp_path)
+    (tmp_path / "rules.yaml").write_text(YAML[-1])
     monkeypatch.chdir(tmp_path)
     loaded = runpy.run_path(str(ROOT / script))
     parser = ScriptParser(loaded["main"])
@@ -59,3 +63,17 @@ def test_the_readme_has_the_two_set_up_lines() -> None:
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.split("\n")[0])
 def test_the_readmes_python_runs(block: str) -> None:
     exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+
+
+@pytest.mark.parametrize("block", YAML, ids=lambda block: block.split("\n")[1].strip())
+def test_a_config_shown_on_a_page_builds_a_prior_over_the_default_settings(
+    block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(ROOT / "docs" / "examples" / "smooth_prior.py", tmp_path)
+    (tmp_path / "my.yaml").write_text(block)
+    monkeypatch.chdir(tmp_path)
+    script = runpy.run_path(str(ROOT / "run" / "svi_target.py"))
+    parser = ScriptParser(script["main"])
+    configs = [script["QUICK"], tmp_path / "my.yaml"]
+    built = parser.build(parser.parse({str(path): parser.read(path) for path in configs}, []))
+    built["prior"].check(weight_sites(UNet(), expose=lambda site: True).values())

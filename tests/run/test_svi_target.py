@@ -176,7 +176,10 @@ def test_a_class_from_a_users_file_runs_and_its_run_predicts_elsewhere(
 @pytest.mark.parametrize(
     ("flag", "legal"),
     [
-        ("--prior", "assigned, deep_weight, empirical, flow, gaussian, laplace, mixture, pretrained, scale_mixture, student_t"),
+        (
+            "--prior",
+            "assigned, deep_weight, empirical, flow, gaussian, laplace, mixture, pretrained, scale_mixture, student_t",
+        ),
         ("--guide", "ensemble, kernel_covariance, latent, low_rank, matrix_normal, mean_field, point"),
         ("--likelihood", "categorical, dice_cross_entropy"),
         ("--network", "unet"),
