@@ -26,6 +26,7 @@ class FitDeepWeight(PriorFit):
 
     family = DeepWeightDensity.family
     exact = False
+    steer = "kernels"  # it learns little that is peculiar to a network, and loses by having one less to learn from
 
     def __init__(
         self, variant: str = "dense", latent: int = 6, hidden: int = 128, standardise: bool = True, samples: int = 1000

@@ -13,6 +13,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -26,13 +27,19 @@ from pyro_dwp.kernels.bank import KernelBank
 from pyro_dwp.kernels.information import Estimate
 from pyro_dwp.likelihoods import DiceCrossEntropy
 from pyro_dwp.nn import UNet
-from pyro_dwp.priors import PriorFamily
+from pyro_dwp.priors import Pretrained, PriorFamily
 from pyro_dwp.report import compare_kernels, save_figure
-from pyro_dwp.report.comparison import PriorRow, comparison_table, fixed_prior_gain, group_scales, pretrained_gain
-from pyro_dwp.sites import WeightSite
+from pyro_dwp.report.comparison import (
+    PriorRow,
+    comparison_table,
+    draw_kernels,
+    fixed_prior_gain,
+    group_scales,
+    pretrained_gain,
+)
 from pyro_dwp.train import configure_pyro, use_machine
 from pyro_dwp.train.timing import seconds_per_step
-from pyro_dwp.transfer import start_weights
+from pyro_dwp.transfer import save_network, start_weights
 
 HERE = Path(__file__).parent
 CONFIG = HERE / "configs" / "priors.yaml"
@@ -104,33 +111,36 @@ def main(
 
     for number, (title, settings) in enumerate(fixed.items(), start=1):
         print(f"{title}, {number} of {len(fixed)} without a fit")
-        gains, drawn = {}, {}
+        gains, samples[title] = {}, {}
         for group, scale in group_scales(kernels, held_out, seed).items():
             init = {**settings.get("init_args", {}), "scale": scale}
             prior = instantiate(PriorFamily, {"class_path": settings["class_path"], "init_args": init})
-            fitted, judged = kernels.split(group, held_out, seed)
-            gains[group] = fixed_prior_gain(prior, group, fitted, judged)
-            site = WeightSite(group, torch.Size([1, 1, *judged.shape[1:]]), group)
-            drawn[group] = prior.float().distribution(site).sample((16,))
+            gains[group] = fixed_prior_gain(prior, group, *kernels.split(group, held_out, seed))
+            samples[title][group] = draw_kernels(prior.float(), group, kernels.group(group).shape[1:])
         rows.append(PriorRow(title, gains, True, 0, None, time_step(prior)))
-        samples[title] = drawn
-    around = {group: pretrained_gain(kernels, group, held_out, seed) for group in kernels.groups}
+
+    gains = {group: pretrained_gain(kernels, group, held_out, seed) for group in kernels.groups}
     places = sum(map(torch.numel, kernels.kernels.values())) // int(kernels.metadata["snapshots"])
-    rows.append(PriorRow("pretrained: around one network", around, True, places))
+    with TemporaryDirectory() as temporary:  # the time of a step is the same around any network
+        path = Path(temporary) / "network.safetensors"
+        save_network(path, UNet(ndim=len(grid)), {})
+        around_one = time_step(Pretrained(str(path)))
+    rows.append(PriorRow("pretrained: around one network", gains, True, places, None, around_one))
+
+    common = ["--bank", str(bank), "--held_out", str(held_out), "--seed", str(seed), "--device", device]
+    common += ["--threads", str(threads)] if threads else []
     for number, (title, flags) in enumerate(learned.items(), start=1):
         print(f"{title}, {number} of {len(learned)} to fit")
         part = folder / title
-        common = ["--bank", str(bank), "--held_out", str(held_out), "--seed", str(seed), "--device", device]
-        common += ["--threads", str(threads)] if threads else []
         found = fit(part, [*common, *shlex.split(flags), "--name", str(part.relative_to("runs"))])
-        path = str(part / "prior.safetensors")
-        prior = instantiate(PriorFamily, {"class_path": found["family"], "init_args": {"path": path}})
+        init = {"path": str(part / "prior.safetensors")}
+        prior = instantiate(PriorFamily, {"class_path": found["family"], "init_args": init})
         gains = {row["group"]: Estimate(**row["learned"]) for row in found["nats_per_kernel"]}
-        densities = prior.stored.densities.values()
-        seconds, parameters = sum(found["seconds"].values()), sum(density.num_parameters for density in densities)
+        parameters, seconds = sum(found["parameters"].values()), sum(found["seconds"].values())
         rows.append(PriorRow(title, gains, found["exact"], parameters, seconds, time_step(prior)))
         torch.manual_seed(seed)
-        samples[title] = {group: prior.stored.density(group).distribution(group).sample((16,)).cpu() for group in gains}
+        samples[title] = {group: draw_kernels(prior, group, kernels.group(group).shape[1:]) for group in gains}
+
     write_json(folder / "metrics.json", [row.to_dict() for row in rows])
     save_figure(compare_kernels(kernels.kernels, samples), folder / "figures" / "kernels.png")
     print(comparison_table(rows), f"Nats per kernel above an isotropic Gaussian. {folder}", sep="\n")

@@ -6,7 +6,9 @@ covariance), a mixture of Gaussians, or a normalising flow.
 
 A fifth of the source networks is held out. On its kernels the prior stands beside an isotropic Gaussian, a full-covariance
 Gaussian and a Student t that were fitted to the same kernels: what it knows, in nats per kernel, exact or (deep weight
-prior) as an importance bound. Kernels of the networks that were not held out steer the learning rate, or stop the fit.
+prior) as an importance bound. One of the other networks says when to stop: single kernels of the networks that are fitted
+would not notice when a flow learns what is peculiar to these networks. The autoencoder does better with all networks to learn
+from, its learning rate steered by single kernels.
 
 Example:
     python run/train_prior.py --bank runs/kernels/bank.safetensors --name prior
@@ -16,6 +18,7 @@ Example:
 import shlex
 import sys
 from pathlib import Path
+from typing import Literal
 
 import torch
 from jsonargparse import lazy_instance
@@ -35,6 +38,7 @@ def main(
     prior: PriorFit = lazy_instance(FitDeepWeight),  # noqa: B008 (immutable)
     schedule: Schedule = Schedule(epochs=200, batch_size=256, factor=0.3, patience=3, threshold=1e-2, stop_rate=5e-5),  # noqa: B008
     held_out: float = 0.2,
+    steer: Literal["networks", "kernels"] | None = None,
     validation: float = 0.05,
     judged: float = 1.0,
     licence: str = "",
@@ -52,7 +56,9 @@ def main(
         prior: family of the prior and how it is fitted.
         schedule: length, batch size (kernels) and learning rate of each group's training (deep_weight, flow).
         held_out: share of the source networks (of the kernels, if there is one network) that only judges the result.
-        validation: share of the remaining kernels that steers the fit.
+        steer: what steers the fit: whole networks, where three or more are left, or random kernels; None takes what suits the
+            family: kernels for deep_weight, networks for the others.
+        validation: share of the remaining networks, at least one, or of their kernels that steers the fit.
         judged: share of the held-out kernels that is judged, between 0 and 1; fewer are faster.
         licence: of the source data, to be kept in the prior's header.
         seed: of splits, initialisation, order of the kernels and draws.
@@ -66,11 +72,13 @@ def main(
     use_machine(device, threads)
     kernels = KernelBank.load(bank)
     folder = begin_run("train_prior", name, resume, overwrite)
+    rest, held = kernels.divide(held_out, seed)
+    by_network = (steer or prior.steer) == "networks" and len(rest.networks) > 2
     fits, rows, counts = {}, [], {}
     for number, group in enumerate(kernels.groups, start=1):
         print(f"group {group}, {number} of {len(kernels.groups)}")
-        fitted, kept_out = kernels.split(group, held_out, seed)
-        training, steering = split_randomly(fitted, validation, seed)
+        fitted, kept_out = rest.group(group), held.group(group)
+        training, steering = (rest.split if by_network else rest.split_kernels)(group, validation, seed)
         _, judging = split_randomly(kept_out, judged, seed) if judged != 1 else (None, kept_out)
         where = Circumstances(folder / "groups" / group, schedule, seed, resume, device)
         fits[group] = prior.fit(training, steering, where)

@@ -3,66 +3,18 @@
 import argparse
 import inspect
 import json
-import re
-import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, get_loader
+from jsonargparse import ArgumentParser, Namespace, get_loader
 from yaml import YAMLError
 
-from pyro_dwp.cli.configs import check_keys, class_arguments, read_yaml
-from pyro_dwp.cli.names import RELATIVES, class_parameters, legal_names, load_class, portable, resolve, resolve_tree
-from pyro_dwp.errors import ConfigError, suggest
-
-
-class HelpFormatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
-    """Keeps the lines of the description, and leaves out the endless list of classes that torch knows."""
-
-    def _get_help_string(self, action: argparse.Action) -> str:
-        text = super()._get_help_string(action) or ""
-        return re.sub(r", known subclasses: .*\)$", ")", text, flags=re.DOTALL)
-
-    def _split_lines(self, text: str, width: int) -> list[str]:
-        """Wrap each line of a help text by itself, so that a list stays a list; continued lines are indented."""
-        lines = [
-            textwrap.wrap(line.strip(), width, subsequent_indent="    " * (n > 0))
-            for n, line in enumerate(text.split("\n"))
-        ]
-        return [part for line in lines for part in line]
-
-    def _expand_help(self, action: argparse.Action) -> str:
-        return plain_types(super()._expand_help(action))
-
-
-def plain_types(text: str) -> str:
-    """Name types as a person would.
-
-    Example:
-        >>> plain_types("Expected a <class 'int'>. Got value: x")
-        'Expected int. Got value: x'
-    """
-    return re.sub(r"(?:\ban? )?<class '(?:[\w.]+\.)?(\w+)'>", r"\1", text)
-
-
-def one_line_each(names: Mapping[str, str]) -> str:
-    """Return a list of classes, each with the first line of its docstring.
-
-    Args:
-        names: short name → dotted path.
-
-    Example:
-        >>> print(one_line_each({"unet": "pyro_dwp.nn.UNet"}))
-        unet: Residual U-Net without biases; the defaults are the paper's network.
-        or a class of your own: package.module.Class or file.py:Class
-    """
-    lines = [
-        f"{name}: {(inspect.getdoc(load_class(path)) or '').partition(chr(10))[0]}" for name, path in names.items()
-    ]
-    lines += [also for package, also in RELATIVES.items() if all(path.startswith(package) for path in names.values())]
-    return "\n".join([*lines, "or a class of your own: package.module.Class or file.py:Class"])
+from pyro_dwp.cli.configs import check_keys, read_yaml
+from pyro_dwp.cli.help import HelpFormatter, class_help, one_line_each
+from pyro_dwp.cli.messages import Given, explain
+from pyro_dwp.cli.names import class_parameters, legal_names, load_class, portable, resolve, resolve_tree
+from pyro_dwp.errors import ConfigError
 
 
 class ScriptParser:
@@ -154,7 +106,7 @@ class ScriptParser:
         try:
             settings = self.parser.parse_args([*inline, *flags])
         except argparse.ArgumentError as error:
-            raise ConfigError(self._explain(str(error), list(configs), flags)) from error
+            raise ConfigError(explain(str(error), Given(list(configs), flags, self.flags, self.bases))) from error
         settings.pop("config", None)
         return settings
 
@@ -177,40 +129,6 @@ class ScriptParser:
                 self.parser.set_defaults({key: {"class_path": final}})
         return kept
 
-    def _explain(self, message: str, sources: Sequence[str], flags: Sequence[str]) -> str:
-        """Turn the parser's message into one that says what would have worked."""
-        unknown = re.match(r"unrecognized arguments: (--[^\s=]+)", message)
-        if unknown:
-            near = get_close_matches(unknown[1], self.flags, n=1)
-            return f"There is no flag {unknown[1]}. {f'Did you mean {near[0]}? ' if near else ''}All of them: --help."
-        refused = re.search(r".*class_path '([^']+)':.*Option '([^']+)' is not accepted", message, flags=re.DOTALL)
-        called = re.search(r"Option '([^']+)' is not accepted\. Got value: Namespace\(class_path='([^']+)'", message)
-        name, option = (refused[1], refused[2]) if refused else (called[2], called[1]) if called else ("", "")
-        legal = class_arguments(load_class(name))
-        if legal is not None:
-            return f"{name.rpartition('.')[2]} has no argument {option!r}. {suggest(option, legal)}"
-        missing = re.search(r"class_path '([^']+)':\s*the following arguments are required: ([\w, ]+)", message)
-        if missing:
-            key = next((key for key, base in self.bases.items() if missing[1] in legal_names(base).values()), "KEY")
-            needed = " ".join(f"--{key}.{argument.strip()} ..." for argument in missing[2].split(","))
-            return f"{missing[1].rpartition('.')[2]} cannot do without {missing[2]}. Give {needed} (--{key}.help explains it)."
-        absent = re.match(r"the following arguments are required: ([\w, ]+)", message)
-        if absent and sources:
-            return (
-                f"{', '.join(sources)}: {absent[1]} missing. A config replaces the script's default settings; to keep these, "
-                f"lay it over them, as in --config quick --config {sources[-1]}."
-            )
-        nameless = re.search(r"Expected a dot import path string: (\S+?)\.?(\s|$)", message)
-        for key, _, value in (flag.removeprefix("--").partition("=") for flag in flags):
-            base = self.bases.get(key.rpartition(".")[2])
-            if nameless and base and value == nameless[1]:
-                return f"--{key}: there is no {base.__name__} called {value!r}. {suggest(value, legal_names(base))}"
-        place = re.match(r'Parser key "([^"]+)"', message)
-        in_files = place and sources and not any(flag.startswith(f"--{place[1]}") for flag in flags)
-        message = re.sub(r'Parser key "([^"]+)":\s*', r"\1: ", message)
-        line = " ".join(plain_types(message).split())
-        return (f"{', '.join(sources)}: " if in_files else "") + line
-
     def plain(self, settings: Namespace) -> dict[str, Any]:
         """Return settings as a dict of YAML's own types, which `read` takes back."""
         text = self.parser.dump(settings, skip_unset=False)
@@ -227,21 +145,13 @@ class ScriptParser:
             if action.dest in self.bases:
                 action.help = f"{action.help} One of:\n{one_line_each(legal_names(self.bases[action.dest]))}\n"
         self.parser.set_defaults(_leaves(config, self.keys))
+        hints = get_type_hints(self.main)
         sections = [
-            self._class_help(key, name) for key, base in self.bases.items() for name in legal_names(base).items()
+            class_help(key, name, path, hints[key])
+            for key, base in self.bases.items()
+            for name, path in legal_names(base).items()
         ]
         return "\n".join([self.parser.format_help(), *filter(None, sections)])
-
-    def _class_help(self, key: str, named: tuple[str, str]) -> str:
-        """Describe the arguments of one class (short name, dotted path) as flags below `--KEY`."""
-        name, path = named
-        hint = get_type_hints(self.main)[key]
-        given = get_args(hint)[0] if get_args(hint) and isinstance(get_args(hint)[0], list) else []
-        parser = ArgumentParser(add_help=False, formatter_class=HelpFormatter, exit_on_error=False)
-        parser.add_class_arguments(load_class(path), key, skip={len(given)} if given else None)
-        text = parser.format_help()
-        start = text.find(f"  --{key}.")
-        return f"--{key} {name}\n{text[start:]}" if start >= 0 else ""
 
 
 def _class_path(value: Any) -> str | None:

@@ -97,19 +97,45 @@ class KernelBank:
         Raises:
             DataError: if one side would be empty.
         """
-        kernels, networks = self.group(name), self.networks
+        judged = self._held_out(name, held_out, seed)
+        return self.kernels[name][~judged], self.kernels[name][judged]
+
+    def split_kernels(self, name: str, share: float, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """Split a group at random, kernel by kernel: (m, K, ...) and (n - m, K, ...), the second a share of it."""
+        return split_randomly(self.group(name), share, seed)
+
+    def divide(self, held_out: float = 0.2, seed: int = 0) -> tuple["KernelBank", "KernelBank"]:
+        """Divide the bank as `split` does each of its groups: a bank to fit and a bank to judge, both with these facts.
+
+        Raises:
+            DataError: if one side of a group would be empty.
+        """
+        judged = {name: self._held_out(name, held_out, seed) for name in self.groups}
+        fit, judge = (
+            KernelBank(
+                {name: self.kernels[name][mask] for name, mask in side.items()},
+                {name: self.sources[name].cpu()[mask] for name, mask in side.items()},
+                self.metadata,
+            )
+            for side in ({name: ~mask for name, mask in judged.items()}, judged)
+        )
+        return fit, judge
+
+    def _held_out(self, name: str, held_out: float, seed: int) -> Tensor:
+        """Return which kernels of a group judge, (n,), bool."""
+        count, networks = len(self.group(name)), self.networks
         if len(networks) >= 2:
             _, chosen = split_randomly(torch.tensor(networks), held_out, seed)
             judged = torch.isin(self.sources[name].cpu(), chosen)
-            sides = kernels[~judged], kernels[judged]
         else:
-            sides = split_randomly(kernels, held_out, seed)
-        if not all(map(len, sides)):
+            _, chosen = split_randomly(torch.arange(count), held_out, seed)
+            judged = torch.isin(torch.arange(count), chosen)
+        if judged.all() or not judged.any():
             raise DataError(
-                f"Holding out {held_out:g} of group {name!r} ({len(kernels)} kernels of {len(networks)} network(s)) "
+                f"Holding out {held_out:g} of group {name!r} ({count} kernels of {len(networks)} network(s)) "
                 "leaves one side empty. Collect kernels of more networks, or change the share held out."
             )
-        return sides
+        return judged
 
     def save(self, path: Path | str) -> None:
         """Write the bank as one .safetensors file, its metadata in the header."""

@@ -73,11 +73,13 @@ class MixtureFit:
         mixture: the fitted density, in the units of the kernels.
         objective: penalised log likelihood per kernel before each step, up to a constant, of the start that went on.
         steering: log density of the steering kernels in nats per kernel, after every few steps.
+        steps: taken until the mixture that is returned, that best on the steering kernels.
     """
 
     mixture: GaussianMixture
     objective: list[float]
     steering: list[float]
+    steps: int
 
 
 def fit_mixture(
@@ -121,7 +123,7 @@ def fit_mixture(
     mixture = GaussianMixture(
         found.log_weights, found.means @ whole.factor.T + whole.mean, whole.factor @ found.factors
     )
-    return MixtureFit(mixture, best.objective, [value - log_volume for value in best.steering])
+    return MixtureFit(mixture, best.objective, [value - log_volume for value in best.steering], best.steps)
 
 
 class _Climb:
@@ -133,7 +135,7 @@ class _Climb:
         self.current = self.mixture = _maximise(_moments(kernels.split(CHUNK), hard.split(CHUNK)), shrinkage)
         self.objective: list[float] = []
         self.steering = [float(self.current.log_density(judged).mean())]
-        self.best = self.steering[0]
+        self.best, self.steps = self.steering[0], 0
 
     def run(self, steps: int) -> None:
         """Take steps until they are used up or the steering kernels no longer gain."""
@@ -143,7 +145,7 @@ class _Climb:
                 self.steering.append(float(self.current.log_density(self.judged).mean()))
                 gain = self.steering[-1] - self.best
                 if gain > 0:
-                    self.best, self.mixture = self.steering[-1], self.current
+                    self.best, self.mixture, self.steps = self.steering[-1], self.current, len(self.objective)
                 if gain < TOLERANCE:
                     return
 

@@ -91,6 +91,12 @@ def pretrained_gain(bank: KernelBank, group: str, held_out: float = 0.2, seed: i
     return estimate(density - isotropic_log_density(fitted.flatten(1).double(), truth.flatten(0, 1)))
 
 
+def draw_kernels(prior: PriorFamily, group: str, kernel_shape: Sequence[int], number: int = 16) -> Tensor:
+    """Return kernels drawn from a prior at one group, (number, K, ...), on the CPU."""
+    site = WeightSite(f"group {group}", torch.Size([1, 1, *kernel_shape]), group)
+    return prior.distribution(site).sample((number,)).cpu()
+
+
 def group_scales(bank: KernelBank, held_out: float = 0.2, seed: int = 0) -> dict[str, float]:
     """Return the root mean square of each group's fitted kernels, in units of the weights."""
     return {group: root_mean_square(bank.split(group, held_out, seed)[0]) for group in bank.groups}

@@ -61,10 +61,17 @@ class Fitted:
 
 
 class PriorFit(ABC):
-    """How one family of learned priors is fitted."""
+    """How one family of learned priors is fitted.
+
+    Attributes:
+        family: name of the density's family.
+        exact: whether `log_density` is; else a lower bound.
+        steer: what suits the family to be steered by: "networks" that are not fitted, or "kernels".
+    """
 
     family: str
     exact = True
+    steer = "networks"
 
     @property
     def label(self) -> str:
@@ -109,7 +116,7 @@ class FitEmpirical(PriorFit):
 
 
 class FitMixture(PriorFit):
-    """Mixture of Gaussians of full covariance, by EM; stops when the steering kernels no longer gain.
+    """Mixture of Gaussians of full covariance, by EM; the steering kernels say how many steps, then they are fitted, too.
 
     Args:
         components: number of Gaussians.
@@ -123,12 +130,14 @@ class FitMixture(PriorFit):
         self.components, self.shrinkage, self.steps = components, shrinkage, steps
 
     def fit(self, training: Tensor, steering: Tensor, where: Circumstances) -> Fitted:
-        """Fit by EM in float64."""
+        """Fit by EM in float64: until the steering kernels no longer gain, then as many steps (one or more) on all."""
         start, kernels = monotonic(), _enough(training)
         judged = steering.flatten(1).double().cpu()
-        found = fit_mixture(kernels, judged, self.components, self.shrinkage, self.steps, where.seed)
+        steps = fit_mixture(kernels, judged, self.components, self.shrinkage, self.steps, where.seed).steps
+        every = torch.cat([kernels, judged])
+        found = fit_mixture(every, every, self.components, self.shrinkage, max(steps, 1), where.seed)
         density = MixtureDensity.of(training.shape[1:], found.mixture)
-        return Fitted(density, len(found.objective), monotonic() - start)
+        return Fitted(density, steps, monotonic() - start)
 
 
 class FitFlow(PriorFit):

@@ -48,6 +48,22 @@ def test_a_split_holds_out_the_same_networks_in_every_group():
     assert torch.equal(marked.split("1", seed=5)[1], marked.split("2", seed=5)[1])
 
 
+@pytest.mark.parametrize("networks", [1, 4])
+def test_a_bank_is_divided_as_its_groups_are_split(networks):
+    bank = a_bank(networks=networks)
+    for side, part in enumerate(bank.divide(0.3, seed=2)):
+        assert part.metadata == bank.metadata
+        for name in bank.groups:
+            assert torch.equal(part.group(name), bank.split(name, 0.3, seed=2)[side])
+            assert len(part.sources[name]) == len(part.group(name))
+
+
+def test_the_networks_of_a_bank_and_of_its_held_out_part_are_disjoint():
+    fit, judge = a_bank(networks=5).divide(0.4, seed=1)
+    assert sorted(fit.networks + judge.networks) == list(range(5))
+    assert len(judge.networks) == 2
+
+
 def test_a_single_network_is_split_by_kernel():
     fitted, judged = a_bank(networks=1, per_network=50).split("1", held_out=0.2)
     assert (len(fitted), len(judged)) == (40, 10)

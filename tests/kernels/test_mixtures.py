@@ -141,6 +141,16 @@ def test_the_fit_stops_when_the_steering_kernels_no_longer_gain() -> None:
     assert float(fit.mixture.log_density(kernels[60:]).mean()) == pytest.approx(max(fit.steering), abs=1e-9)
 
 
+@pytest.mark.parametrize(("count", "components"), [(300, 4), (1000, 6)])
+def test_the_steps_of_the_best_mixture_lead_to_it_again(count: int, components: int) -> None:
+    kernels = drawn(TRUTHS["clusters"], 2 * count, 0)
+    fit = fit_mixture(kernels[:count], kernels[count:], components, shrinkage=1e-3)
+    assert 0 < fit.steps < len(fit.objective)
+    again = fit_mixture(kernels[:count], kernels[count:], components, shrinkage=1e-3, steps=fit.steps)
+    assert again.steps == fit.steps
+    torch.testing.assert_close(again.mixture.means, fit.mixture.means)
+
+
 @pytest.mark.parametrize("settings", [{"components": 0}, {"components": 51}, {"steps": 0}, {"shrinkage": 0.0}])
 def test_settings_that_cannot_work_are_refused(settings: dict) -> None:
     kernels = drawn(TRUTHS["clusters"], 60, 0)

@@ -202,6 +202,35 @@ def test_a_training_that_diverges_is_one_clear_error(bank, capsys):
     assert "schedule.learning_rate" in found
 
 
+@pytest.mark.parametrize(
+    ("networks", "steer", "counts"),
+    [
+        (4, None, {"fitted": 120, "steering": 60, "held_out": 60}),
+        (4, "kernels", {"fitted": 171, "steering": 9, "held_out": 60}),
+        (3, "networks", {"fitted": 114, "steering": 6, "held_out": 60}),
+    ],
+)
+def test_a_fit_is_steered_by_a_whole_network_where_two_others_are_left(tmp_path, monkeypatch, networks, steer, counts):
+    """Kernels of a network all have its own value; a prior of the user's own keeps which of them it was given."""
+    monkeypatch.chdir(tmp_path)
+    sources = torch.arange(networks).repeat_interleave(60)
+    KernelBank({"1": 1.0 + sources[:, None, None, None].expand(-1, 3, 3, 3)}, {"1": sources}).save("bank.safetensors")
+    told = "density.width.fill_(1 + len(set(training.unique().tolist()) & set(steering.unique().tolist())))"
+    Path("my_fit.py").write_text(OWN.replace("density.width.fill_(self.width)", told))
+    flags = ["--bank", "bank.safetensors", "--name", "prior", "--prior", "my_fit.py:FitWide"] + (
+        ["--steer", steer] if steer else []
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "pyro_dwp.train.PriorFit.log_density", lambda self, density, kernels: torch.arange(len(kernels)).double()
+        )
+        assert run_script(script("train_prior"), None, flags) == 0
+    stored = load_prior("runs/prior/prior.safetensors")
+    assert stored.metadata["kernels"]["1"] == counts
+    shared = stored.density("1").width.item()
+    assert (shared == 1) == (counts["steering"] == 60)
+
+
 def test_a_fit_of_a_users_own_is_named_by_its_file(bank, tmp_path):
     (tmp_path / "my_fit.py").write_text(OWN)
     flags = ["--bank", str(bank), "--name", "prior", "--prior", "my_fit.py:FitWide", "--prior.width", "3"]
