@@ -23,6 +23,7 @@ References:
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -34,6 +35,7 @@ CHUNK = 2048
 TRIAL_STEPS = 15
 STEER_EVERY = 5
 TOLERANCE = 1e-3
+Start = Literal["shells", "cones"]
 
 
 @dataclass(frozen=True)
@@ -74,16 +76,24 @@ class MixtureFit:
         objective: penalised log likelihood per kernel before each step, up to a constant, of the start that went on.
         steering: log density of the steering kernels in nats per kernel, after every few steps.
         steps: taken until the mixture that is returned, that best on the steering kernels.
+        start: the one that went on.
     """
 
     mixture: GaussianMixture
     objective: list[float]
     steering: list[float]
     steps: int
+    start: Start
 
 
 def fit_mixture(
-    kernels: Tensor, steering: Tensor, components: int, shrinkage: float = 1.0, steps: int = 300, seed: int = 0
+    kernels: Tensor,
+    steering: Tensor,
+    components: int,
+    shrinkage: float = 1.0,
+    steps: int = 300,
+    seed: int = 0,
+    start: Start | None = None,
 ) -> MixtureFit:
     """Fit a mixture of Gaussians; of the steps taken, the one best on the steering kernels is returned.
 
@@ -94,6 +104,7 @@ def fit_mixture(
         shrinkage: s, pseudo-kernels for each entry that pull a component to the covariance of all; positive.
         steps: most steps of EM.
         seed: of the start from cones.
+        start: "shells" or "cones"; None tries both.
 
     Raises:
         ConfigError: if there are fewer kernels than components, or a number is outside its range.
@@ -114,16 +125,22 @@ def fit_mixture(
         torch.linalg.solve_triangular(whole.factor, (w - whole.mean).T, upper=False).T for w in (kernels, steering)
     )
     white = white.contiguous()
-    trials = [_Climb(white, judged, start, components, shrinkage) for start in _starts(white, components, seed)]
-    for trial in trials:
+    assignments = _starts(white, components, seed)
+    trials = {
+        name: _Climb(white, judged, assignments[name], components, shrinkage)
+        for name in ([start] if start else assignments)
+    }
+    for trial in trials.values():
         trial.run(min(steps, TRIAL_STEPS))
-    best = max(trials, key=lambda trial: trial.best)
+    chosen = max(trials, key=lambda name: trials[name].best)
+    best = trials[chosen]
     best.run(steps - TRIAL_STEPS)
     found, log_volume = best.mixture, float(whole.factor.diagonal().log().sum())
     mixture = GaussianMixture(
         found.log_weights, found.means @ whole.factor.T + whole.mean, whole.factor @ found.factors
     )
-    return MixtureFit(mixture, best.objective, [value - log_volume for value in best.steering], best.steps)
+    steered = [value - log_volume for value in best.steering]
+    return MixtureFit(mixture, best.objective, steered, best.steps, chosen)
 
 
 class _Climb:
@@ -167,14 +184,14 @@ class _Climb:
         return (total + penalty) / len(self.kernels)
 
 
-def _starts(white: Tensor, components: int, seed: int) -> list[Tensor]:
+def _starts(white: Tensor, components: int, seed: int) -> dict[Start, Tensor]:
     """Return two assignments of kernels to components, (n,) each: shells of equal numbers, and cones around kernels."""
     count = len(white)
     shells = white.square().sum(1).argsort().argsort() * components // count
     chosen = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:components]
     cones = (white @ torch.nn.functional.normalize(white[chosen], dim=1).T).argmax(1)
     cones[chosen] = torch.arange(components)
-    return [shells, cones]
+    return {"shells": shells, "cones": cones}
 
 
 def _moments(

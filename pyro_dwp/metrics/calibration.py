@@ -6,12 +6,12 @@ is no proper score. Axis letters: C classes, D H W voxels.
 """
 
 import torch
-from monai.metrics import calibration_binning
 from torch import Tensor
 
-from pyro_dwp.errors import DataError
+from pyro_dwp.errors import ConfigError, DataError
 
 FLOOR = torch.finfo(torch.float32).eps
+CHUNK = 2**22  # voxels that are held in float64 at a time
 
 
 def probability_of_truth(probability: Tensor, truth: Tensor) -> Tensor:
@@ -81,9 +81,12 @@ def calibration_error(probability: Tensor, truth: Tensor, bins: int = 20) -> flo
     """Return the expected calibration error: 0 where probabilities are frequencies, at most 1.
 
         Σ_bins (voxels in the bin / all voxels) · | mean probability − share of voxels of the class |
+            = Σ_bins | Σ_voxels (p − [voxel is of the class]) | / all voxels
 
-    For each foreground class against the rest, bins of equal width, and the mean over these classes. Most voxels are
-    background that every model is sure of, which makes the values small: compare them between methods on the same scans.
+    For each foreground class against the rest, and the mean over these classes. Bins have equal width and hold their lower
+    edge, the last one also p = 1. Sums are in float64, a chunk of voxels at a time: float32 would lose small probabilities,
+    of which a volume has millions. Most voxels are background that every model is sure of, which makes the values small:
+    compare them between methods on the same scans.
 
     Args:
         probability: p, summing to 1 over classes, (C, D, H, W).
@@ -92,6 +95,7 @@ def calibration_error(probability: Tensor, truth: Tensor, bins: int = 20) -> flo
 
     Raises:
         DataError: if the grids differ, or the truth holds a label that has no probability.
+        ConfigError: if there is no bin.
 
     References:
         Guo, Pleiss, Sun, Weinberger 2017, On Calibration of Modern Neural Networks.
@@ -102,10 +106,17 @@ def calibration_error(probability: Tensor, truth: Tensor, bins: int = 20) -> flo
         0.0
     """
     probability_of_truth(probability, truth)
-    errors = []
-    for index in range(1, len(probability)):
-        predicted, observed, count = calibration_binning(
-            probability[index][None, None].contiguous(), (truth == index)[None, None], num_bins=bins
-        )
-        errors.append(((predicted - observed).abs().nan_to_num() * count).sum() / count.sum())
-    return float(torch.stack(errors).mean())
+    if bins < 1:
+        raise ConfigError(f"The calibration error needs at least 1 bin, but bins is {bins}. Take 20.")
+    errors = [_gap(probability[index], truth, index, bins) / truth.numel() for index in range(1, len(probability))]
+    return sum(errors) / len(errors)
+
+
+def _gap(probability: Tensor, truth: Tensor, index: int, bins: int) -> float:
+    """Return Σ_bins | Σ_voxels (p − [voxel is of the class]) | of one class, (D, H, W)."""
+    gaps = torch.zeros(bins, dtype=torch.float64, device=probability.device)
+    for p, labels in zip(probability.flatten().split(CHUNK), truth.flatten().split(CHUNK), strict=True):
+        p = p.double()
+        which = (p * bins).long().clamp_(0, bins - 1)
+        gaps += torch.bincount(which, weights=p - (labels == index).double(), minlength=bins)
+    return float(gaps.abs().sum())

@@ -1,6 +1,7 @@
 """Several runs in one table: each method's mean over the splits, its spread, and the paired difference to another."""
 
 import json
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -41,27 +42,43 @@ def spread(values: Sequence[float]) -> tuple[float, float | None]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
-def paired_difference(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Return the mean difference in Dice between two methods over the same scans, with its standard error.
+def paired_difference(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the mean difference in Dice between two methods over the same scans and splits, with its standard error.
 
-    A scan that several splits score counts once, with its mean difference over them. The standard error is over scans; it
-    does not hold what another choice of training scans would change, which the spread over the splits shows.
+        d = 1/S Σ_s d_s,   d_s = 1/n_s Σ_i d_si,   error² = scans² + trainings²
+
+        scans² = n / (n − 1) Σ_i [ Σ_s (d_si − d_s) / (S n_s) ]²,   trainings² = Σ_s (d_s − d)² / (S (S − 1))
+
+    A scan that several splits score is one scan. `scans` is what other scans would change, `trainings` what other training
+    scans and seeds would; where the splits score different scans, the latter holds some of the former, too, so that the error
+    is rather too large. Of a few splits it is itself uncertain: with three, t has two degrees of freedom.
 
     Args:
-        one: metrics of the method, one for each split.
+        one: metrics of the method, one for each split; S of them.
         other: metrics of the method it is compared with, for the same splits.
 
     Returns:
-        "mean", "standard_error", and "better", the share of scans on which `one` is better.
+        "mean"; "standard_error", with one split that over scans alone, None for one scan; "splits", d_s; "better", the share
+        of scans on which `one` is better in the mean over the splits that score them.
     """
+    pairs = [
+        {name: here["dice"] - scored(theirs)["cases"][name]["dice"] for name, here in scored(ours)["cases"].items()}
+        for ours, theirs in zip(one, other, strict=True)
+    ]
+    splits = [statistics.fmean(pair.values()) for pair in pairs]
     by_scan: dict[str, list[float]] = defaultdict(list)
-    for here, there in zip(one, other, strict=True):
-        for name, scores in scored(here)["cases"].items():
-            by_scan[name].append(scores["dice"] - scored(there)["cases"][name]["dice"])
-    differences = [statistics.fmean(values) for values in by_scan.values()]
-    mean, deviation = spread(differences)
-    error = None if deviation is None else deviation / len(differences) ** 0.5
-    return {"mean": mean, "standard_error": error, "better": sum(d > 0 for d in differences) / len(differences)}
+    shares: dict[str, float] = defaultdict(float)
+    for pair, split in zip(pairs, splits, strict=True):
+        for name, difference in pair.items():
+            by_scan[name].append(difference)
+            shares[name] += (difference - split) / (len(pairs) * len(pair))
+    error, count = None, len(shares)
+    if count > 1:
+        scans = count / (count - 1) * sum(share**2 for share in shares.values())
+        trainings = statistics.variance(splits) / len(splits) if len(splits) > 1 else 0.0
+        error = math.sqrt(scans + trainings)
+    better = sum(statistics.fmean(values) > 0 for values in by_scan.values()) / count
+    return {"mean": statistics.fmean(splits), "standard_error": error, "splits": splits, "better": better}
 
 
 def summarise(methods: Mapping[str, Sequence[Path]], reference: str) -> dict[str, dict[str, Any]]:
@@ -102,7 +119,11 @@ def summary_table(rows: Mapping[str, Mapping[str, Any]], reference: str) -> str:
     for name, row in rows.items():
         cells = [_with_spread(row[key], decimals) for key, decimals in SCORES.items()]
         gap = row["difference"]
-        difference = "" if gap is None else f"{gap['mean']:+.3f} ± {gap['standard_error'] or float('nan'):.3f}"
+        difference = (
+            ""
+            if gap is None
+            else f"{gap['mean']:+.3f} ± {math.nan if gap['standard_error'] is None else gap['standard_error']:.3f}"
+        )
         memory = f"{row['peak_memory_mib']:.0f}" if row["peak_memory_mib"] else ""
         lines.append(f"| {name} | {' | '.join(cells)} | {difference} | {row['seconds_per_step']:.2f} | {memory} |")
     return "\n".join(lines)

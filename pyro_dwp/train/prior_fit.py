@@ -133,9 +133,10 @@ class FitMixture(PriorFit):
         """Fit by EM in float64: until the steering kernels no longer gain, then as many steps (one or more) on all."""
         start, kernels = monotonic(), _enough(training)
         judged = steering.flatten(1).double().cpu()
-        steps = fit_mixture(kernels, judged, self.components, self.shrinkage, self.steps, where.seed).steps
-        every = torch.cat([kernels, judged])
-        found = fit_mixture(every, every, self.components, self.shrinkage, max(steps, 1), where.seed)
+        settings = self.components, self.shrinkage
+        trial = fit_mixture(kernels, judged, *settings, self.steps, where.seed)
+        every, steps = torch.cat([kernels, judged]), max(trial.steps, 1)
+        found = fit_mixture(every, every, *settings, steps, where.seed, trial.start)
         density = MixtureDensity.of(training.shape[1:], found.mixture)
         return Fitted(density, steps, monotonic() - start)
 

@@ -151,6 +151,14 @@ def test_the_steps_of_the_best_mixture_lead_to_it_again(count: int, components: 
     torch.testing.assert_close(again.mixture.means, fit.mixture.means)
 
 
+def test_the_start_that_went_on_is_named_and_can_be_chosen() -> None:
+    kernels = drawn(TRUTHS["clusters"], 600, 0)
+    free = fit_mixture(kernels[:300], kernels[300:], 4, steps=20)
+    fits = {start: fit_mixture(kernels[:300], kernels[300:], 4, steps=20, start=start) for start in ("shells", "cones")}
+    assert [name for name, fit in fits.items() if torch.equal(fit.mixture.means, free.mixture.means)] == [free.start]
+    assert all(fit.start == name for name, fit in fits.items())
+
+
 @pytest.mark.parametrize("settings", [{"components": 0}, {"components": 51}, {"steps": 0}, {"shrinkage": 0.0}])
 def test_settings_that_cannot_work_are_refused(settings: dict) -> None:
     kernels = drawn(TRUTHS["clusters"], 60, 0)

@@ -93,6 +93,16 @@ def test_a_sample_goes_back_to_the_draw_of_the_base_that_it_came_from(bins: int)
     torch.testing.assert_close(distribution.transform()(standardised), drawn, rtol=1e-5, atol=1e-6)
 
 
+@BINS
+def test_a_draw_far_out_stays_as_far_out_as_the_base_puts_it(bins: int) -> None:
+    """Shifts and scales are bounded, so u → w keeps to a line: |w| ≤ a |u| + b, with a and b of the draws further in."""
+    flow = a_flow((3, 3), bins, moved=0.5)
+    direction = torch.randn(500, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    near, far = (flow.transform().inv(distance * direction) for distance in (1e3, 1e6))
+    assert far.isfinite().all()
+    assert float(far.norm(dim=1).max()) < 2e3 * float(near.norm(dim=1).max())
+
+
 def test_a_spline_flow_integrates_to_one_by_importance_sampling() -> None:
     """E_t [p(w) / t(w)] = 1 under a wider Student t; five standard errors."""
     flow = a_flow((2, 2), bins=4, moved=0.1)

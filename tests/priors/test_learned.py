@@ -160,6 +160,23 @@ def test_a_student_t_is_not_read_from_a_file_of_gaussians(paths: dict[tuple[str,
         Empirical(str(paths["empirical", 2]), student_t=True)
 
 
+@RUNS
+def test_the_prior_that_ships_draws_kernels_of_the_size_of_the_others(name: str) -> None:
+    """Norms of 5,000 draws of each group: all finite, quantiles within a factor of 2 of the Student t's, none beyond 5 times its
+    largest."""
+    prior = CLASSES[name](**({"student_t": True} if name == "student_t" else {}))
+    for group in prior.stored.densities:
+        site, norms = WeightSite("w", torch.Size([5000, 1, 3, 3, 3]), group), []
+        for each in (prior, Empirical(student_t=True)):
+            torch.manual_seed(0)
+            norms.append(each.site_distribution(site).sample().flatten(1).norm(dim=1))
+        drawn, expected = norms
+        assert drawn.isfinite().all()
+        for quantile in (0.1, 0.5, 0.9):
+            assert 0.5 < float(drawn.quantile(quantile) / expected.quantile(quantile)) < 2
+        assert float(drawn.max() / expected.max()) < 5
+
+
 def test_an_unknown_family_lists_those_there_are() -> None:
     with pytest.raises(ConfigError, match=r"'mixtures'.*deep_weight, empirical, flow, mixture.*Did you mean 'mixture'"):
         density_class("mixtures")
