@@ -9,8 +9,8 @@ program that samples every site once, so that its parameters exist as soon as it
     AutoMultivariateNormal           every Gaussian: n² numbers, for tiny networks
     AutoDelta                        as point
 
-Refused are those that a stand-in cannot serve: see `REFUSED`. An autoguide over all sites in one vector gives the ELBO a point at
-each site, so a Gaussian prior's divergence is not taken in closed form but at the sample, which is unbiased.
+Refused are those that a stand-in cannot serve: see `BASES` and `REFUSED`. An autoguide over all sites in one vector gives the
+ELBO a point at each site, so a Gaussian prior's divergence is not taken in closed form but at the sample, which is unbiased.
 
 On the command line and in YAML the class is named by its own path, with its own arguments:
 
@@ -43,17 +43,27 @@ from pyro_dwp.distributions import Reshaped
 from pyro_dwp.errors import ConfigError, suggest
 from pyro_dwp.sites import WeightSite
 
+BASES = ("AutoGuide", "AutoContinuous")
 REFUSED = {
     "AutoLaplaceApproximation": "takes the Hessian of the model itself at its end",
-    "AutoNormalizingFlow": "starts from N(0, I), whatever the start weights",
+    "AutoNormalizingFlow": "starts as a flow of N(0, I), whatever the start weights",
     "AutoStructured": "reads the dependencies of sites off the model",
     "AutoGaussian": "reads the dependencies of sites off the model",
     "AutoDiscreteParallel": "is for discrete sites",
     "AutoGuideList": "is a container of other guides",
     "AutoCallable": "is a container of other guides",
+    "AutoMessenger": "makes each site's distribution from its prior while the model itself runs, and a stand-in has no prior",
 }
 LARGEST = 10**9  # numbers that an autoguide may hold; 4 GB in float32
 OURS = ("self", "model", "init_loc_fn", "create_plates")
+
+
+class NoMarginalError(ConfigError, NotImplementedError):
+    """A site's own distribution, of an autoguide that does not tell it.
+
+    What can do without it, such as a table of widths, meets torch's NotImplementedError; for what cannot, such as flipout, it is
+    a setting that cannot work.
+    """
 
 
 class Auto(Guide):
@@ -120,7 +130,7 @@ class Auto(Guide):
         """Return the site's own distribution; where the autoguide couples sites, `forward` draws them together.
 
         Raises:
-            ConfigError: if the autoguide does not tell it.
+            NoMarginalError: if the autoguide does not tell it.
         """
         if isinstance(self.autoguide, autoguide.AutoContinuous):
             found = self._marginal(name, self.autoguide.get_posterior())
@@ -131,9 +141,9 @@ class Auto(Guide):
             own = nodes.get(f"{name}_unconstrained", None if latent else nodes[name])
             found = own["fn"] if own else None
         if found is None:
-            raise ConfigError(
-                f"{type(self.autoguide).__name__} does not tell the distribution of a single site such as {name!r}. "
-                "Use its draws."
+            raise NoMarginalError(
+                f"{type(self.autoguide).__name__} does not tell the distribution of a single site such as {name!r}. Use its "
+                "draws (--estimator shared_sample), or a guide that does, such as mean_field."
             )
         return found
 
@@ -148,7 +158,7 @@ class Auto(Guide):
         if isinstance(posterior, dist.LowRankMultivariateNormal):
             factor, diagonal = posterior.cov_factor[part], posterior.cov_diag[part]
             return Reshaped(dist.LowRankMultivariateNormal(posterior.loc[part], factor, diagonal), shape)
-        base = getattr(posterior, "base_dist", None)
+        base = posterior.base_dist if isinstance(posterior, dist.Independent) else None
         if isinstance(base, dist.Normal):
             return dist.Normal(base.loc[part].reshape(shape), base.scale[part].reshape(shape)).to_event(len(shape))
         return None
@@ -161,23 +171,30 @@ def _family(family: Any) -> type[AutoGuide]:
         try:
             family = getattr(import_module(module), name)
         except (ImportError, AttributeError, ValueError) as error:
-            known = [
-                f"pyro.infer.autoguide.{key}" for key in autoguide.__all__ if _is_autoguide(getattr(autoguide, key))
-            ]
+            found = {f"pyro.infer.autoguide.{key}": getattr(autoguide, key) for key in autoguide.__all__}
+            known = [path for path, one in found.items() if _is_autoguide(one) and not _refusal(one)]
             raise ConfigError(f"There is no autoguide {family!r}. {suggest(family, known)}") from error
+    if reason := _refusal(family):
+        raise ConfigError(
+            f"{family.__name__} cannot be used over weight sites: it {reason}. Use pyro.infer.autoguide.AutoNormal, "
+            "AutoDiagonalNormal, AutoLowRankMultivariateNormal or AutoDelta, or one of the guides in guides/."
+        )
     if not _is_autoguide(family):
         raise ConfigError(
             f"Auto needs a subclass of pyro.infer.autoguide.AutoGuide, but received {getattr(family, '__name__', family)!r}. "
-            "Any other guide over weight sites is used as it is."
+            "A subclass of guides.Guide needs no Auto: it is used as it is."
         )
-    for parent, reason in REFUSED.items():
-        if issubclass(family, getattr(autoguide, parent)):
-            raise ConfigError(
-                f"{family.__name__} cannot be used over weight sites: it {reason}. Use pyro.infer.autoguide.AutoNormal, "
-                "AutoDiagonalNormal, AutoLowRankMultivariateNormal or AutoDelta, or one of the guides in guides/."
-            )
     made: type[AutoGuide] = family
     return made
+
+
+def _refusal(family: Any) -> str | None:
+    """Return why a class of `pyro.infer.autoguide`, or one derived from it, cannot serve; None for any other."""
+    if not inspect.isclass(family):
+        return None
+    if family in (getattr(autoguide, base) for base in BASES):
+        return "is a base to derive autoguides from, without a posterior of its own"
+    return next((reason for parent, reason in REFUSED.items() if issubclass(family, getattr(autoguide, parent))), None)
 
 
 def _is_autoguide(family: Any) -> bool:
@@ -215,11 +232,14 @@ def adapter(family: type[AutoGuide]) -> type[Auto]:
     Returns:
         A subclass of `Auto`, an attribute of this module; its attribute `adapts` is the autoguide's class.
 
+    Raises:
+        ConfigError: if the autoguide cannot work over weight sites.
+
     Example:
         >>> inspect.signature(adapter(autoguide.AutoDiagonalNormal))
         <Signature (sites: dict, start: dict, relative_scale: float = 0.1, init_scale: float | None = None)>
     """
-    shown = _shown(family)
+    shown = _shown(_family(family))
 
     def __init__(self: Auto, sites: dict, start: dict, *args: Any, **kwargs: Any) -> None:  # noqa: N807 (is the method)
         given = dict(inspect.signature(type(self)).bind(sites, start, *args, **kwargs).arguments)
@@ -257,6 +277,6 @@ def _shown(family: type[AutoGuide]) -> list[inspect.Parameter]:
 def __getattr__(name: str) -> type[Auto]:
     """Return the adapter of one of Pyro's autoguides."""
     family = getattr(autoguide, name, None) if not name.startswith("_") else None
-    if not _is_autoguide(family):
+    if not _is_autoguide(family) and not _refusal(family):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return adapter(family)

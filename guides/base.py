@@ -6,11 +6,17 @@ from typing import Any
 
 import pyro
 from pyro.distributions import TorchDistribution
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
-from pyro_dwp.errors import ConfigError
+from pyro_dwp.errors import ConfigError, suggest
 from pyro_dwp.sites import WeightSite
+
+RESHAPE = (
+    "Give its parameters the shape of the site, or wrap a distribution over vectors: pyro_dwp.distributions.Reshaped(q, "
+    "self.sites[name].shape)."
+)
 
 
 class AbstractPyroModule(type(PyroModule), ABCMeta):  # type: ignore[misc]
@@ -54,8 +60,20 @@ class Guide(PyroModule, metaclass=AbstractPyroModule):
         self.register_parameter(_key(kind, name), nn.Parameter(value.detach().clone()))
 
     def parameter(self, kind: str, name: str) -> Tensor:
-        """Return a parameter that `add_parameter` made; inside SVI, Pyro takes note of it."""
-        value: Tensor = getattr(self, _key(kind, name))
+        """Return a parameter that `add_parameter` made; inside SVI, Pyro takes note of it.
+
+        Raises:
+            ConfigError: if there is none of this kind for the site.
+        """
+        key = _key(kind, name)
+        if key not in self._parameters:
+            end = _key("", name)
+            kinds = [own.removesuffix(end) for own in self._parameters if own.endswith(end)]
+            raise ConfigError(
+                f"{type(self).__name__} has added no parameter of kind {kind!r} for site {name!r}. {suggest(kind, kinds)} "
+                "Add it in the constructor with self.add_parameter(kind, name, value)."
+            )
+        value: Tensor = getattr(self, key)
         return value
 
     @abstractmethod
@@ -66,14 +84,20 @@ class Guide(PyroModule, metaclass=AbstractPyroModule):
         """Sample a site with `pyro.sample`.
 
         Raises:
-            ConfigError: if `distribution` gave another shape than the site's.
+            ConfigError: if `distribution` gave no Pyro distribution, or another shape than the site's.
         """
         q = self.distribution(name)
+        if not isinstance(q, TorchDistributionMixin):
+            raise ConfigError(
+                f"{type(self).__name__}.distribution({name!r}) must return a Pyro distribution over the weights of the site, but "
+                f"returned {q if q is None else type(q).__name__}. Return one of pyro.distributions; those of torch are none."
+            )
         if q.batch_shape or q.event_shape != self.sites[name].shape:
+            flat = q.batch_shape + q.event_shape != self.sites[name].shape
             raise ConfigError(
                 f"{type(self).__name__}.distribution({name!r}) must have batch shape () and event shape "
-                f"{tuple(self.sites[name].shape)}, but has {tuple(q.batch_shape)} and {tuple(q.event_shape)}. End it with "
-                ".to_event(n), n the number of batch axes."
+                f"{tuple(self.sites[name].shape)}, but has {tuple(q.batch_shape)} and {tuple(q.event_shape)}. "
+                + (RESHAPE if flat else "End it with .to_event(n), n the number of batch axes.")
             )
         value: Tensor = pyro.sample(name, q)
         return value

@@ -31,6 +31,7 @@ from guides.mean_field import MeanField
 from pyro_dwp.distributions import Mixture
 from pyro_dwp.errors import ConfigError
 from pyro_dwp.sites import WeightSite
+from pyro_dwp.transfer import StartWeights
 
 
 class Ensemble(Guide):
@@ -38,8 +39,8 @@ class Ensemble(Guide):
 
     Members that start alike end alike. So each after the first starts from the same kernels in an order of its own: kernels
     change places among the pairs of channels of their site, which is as likely a start under any prior that is i.i.d. over the
-    kernels of a site. It is wrong where a kernel's place matters: for start=source, or a prior around a source
-    network. Without it members differ by the order of the scans and their noise alone.
+    kernels of a site. Where a kernel's place matters it would destroy the network: such sites, for start=source or draws of a
+    prior around a source network, stay as they are. Without it members differ by the order of the scans and their noise alone.
 
     *Warning*: a step trains one member, so M members need M times the steps of one guide, and a prediction needs more draws
     than there are members to meet each of them about as often. All members share what is not a weight site: the network's
@@ -47,10 +48,12 @@ class Ensemble(Guide):
 
     Args:
         sites: site name → site.
-        start: site name → weight that the first member starts from, and all if not `shuffle`.
+        start: site name → weight that the first member starts from, and all where kernels are not shuffled.
         guide: class of the members, called as guide(sites, start); any guide, with its settings.
         members: M, at least 1.
-        shuffle: start the members after the first from the kernels in random order.
+        shuffle: start the members after the first from the kernels in random order. None does so but for sites whose kernels
+            have a place of their own, as `pyro_dwp.transfer.start_weights` says of them; of any other start nothing is known, and
+            all are shuffled.
 
     Raises:
         ConfigError: if members is below 1, or the members' class refuses the start.
@@ -77,18 +80,20 @@ class Ensemble(Guide):
         start: Mapping[str, Tensor],
         guide: Callable[[dict, dict], Guide] = MeanField,
         members: int = 5,
-        shuffle: bool = True,
+        shuffle: bool | None = None,
     ) -> None:
         super().__init__(sites, start)
         if members < 1:
             raise ConfigError(f"An Ensemble needs 1 member or more, but received {members=}.")
         self.members = members
+        kept = start.placed if isinstance(start, StartWeights) else frozenset[str]()
+        moved = {name for name in sites if (name not in kept if shuffle is None else shuffle)}
         for number in range(members):
             begin = {
-                name: _shuffled(start[name], site) if shuffle and number else start[name]
+                name: _shuffled(start[name], site) if number and name in moved else start[name]
                 for name, site in sites.items()
             }
-            self.add_module(f"member_{number}", guide(self.sites, begin))
+            self.add_module(f"member_{number}", guide(self.sites, StartWeights(begin, kept)))
 
     def member(self, number: int) -> Guide:
         """Return one of the members, from 0."""

@@ -29,7 +29,8 @@ def initial_scale(guide: object, name: str, start: Tensor, relative_scale: float
         raise ConfigError(f"{type(guide).__name__} needs a positive relative_scale, but received {relative_scale}.")
     if not start.any():
         raise ConfigError(
-            f"{type(guide).__name__} scales site {name!r} by the size of its initial means, but they are all 0. Start from the "
-            "prior or from a network."
+            f"{type(guide).__name__} scales site {name!r} by the size of its initial means, but they are all 0, as the biases "
+            "of many networks are at first. Start from a draw of the prior (--start prior), or keep such sites point "
+            "parameters by a first rule (--prior assigned; {name: '*.bias', prior: null})."
         )
     return relative_scale * start.square().mean().sqrt()

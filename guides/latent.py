@@ -49,7 +49,7 @@ from torch.distributions import constraints
 from guides.base import Guide
 from guides.initial import initial_scale
 from pyro_dwp.errors import CheckpointError, ConfigError
-from pyro_dwp.priors import DeepWeight, DeepWeightPrior
+from pyro_dwp.priors import DeepWeight, DeepWeightPrior, PriorFamily
 from pyro_dwp.sites import WeightSite
 
 
@@ -135,7 +135,7 @@ class Latent(Guide):
             raise ConfigError(f"Latent needs a positive latent_scale, but received {latent_scale}.")
         family = DeepWeight(path)
         priors = {name: _prior(family, site) for name, site in sites.items()}
-        self._file = family.stored.path
+        self._file, self._chosen = family.stored.path, path is not None
         # Not a submodule: the decoder is frozen and has a file of its own, so it is neither trained nor saved.
         self._decoders = {site.group: priors[name].decoder for name, site in sites.items()}
         self.register_buffer("fingerprint", _fingerprint(self._decoders))
@@ -223,6 +223,45 @@ class Latent(Guide):
                 "that it was inferred with (--guide.path), or infer it again."
             )
         super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+
+def describe_decoder(guide: nn.Module, prior: PriorFamily) -> str:
+    """Return a line that names the decoder of a latent guide, or of the members of an ensemble of them; else "".
+
+    Any prior goes with a latent guide, but where both decode kernels, two decoders are rarely meant.
+
+    Args:
+        guide: any.
+        prior: of the model.
+
+    Raises:
+        ConfigError: if the guide has the decoder that ships with the package because none was named, while the prior is a deep
+            weight prior with another one.
+    """
+    latent = next((module for module in guide.modules() if isinstance(module, Latent)), None)
+    if latent is None:
+        return ""
+    line = f"The latent guide decodes with {latent._file}"
+    flag = "--guide.path" if guide is latent else "--guide.guide.path"
+    theirs = {site.group: prior.distribution(site) for site in latent.sites.values()}
+    wanted = {g: _hash(p.decoder) for g, p in theirs.items() if isinstance(p, DeepWeightPrior)}
+    group = next((group for group, other in wanted.items() if other != _hash(latent._decoders[group])), None)
+    if group is None:
+        return f"{line}."
+    families = [module for module in prior.modules() if isinstance(module, DeepWeight) and group in module.densities]
+    files = [it.stored.path for it in families if _hash(it.densities[group].get_submodule("decoder")) == wanted[group]]
+    path = files[0] if files else "the prior's file"
+    if not latent._chosen:
+        raise ConfigError(
+            f"The prior has the decoder of {path}, but the latent guide was given none and would take the one that ships with "
+            f"the package, {latent._file}: its posterior could not come near that prior. Add {flag} {path}, or name the other "
+            "file there, if you mean it."
+        )
+    return f"{line}. It is another decoder than the prior's, that of {path}; {flag} {path} makes them equal."
+
+
+def _hash(decoder: nn.Module) -> int:
+    return int(_fingerprint({"": decoder}))
 
 
 def _prior(family: DeepWeight, site: WeightSite) -> DeepWeightPrior:

@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+LISTED = 30
+
 
 class PyroDwpError(Exception):
     """Base of every error that the library raises on bad input; scripts print its message and exit with status 2."""
@@ -28,18 +30,25 @@ class Interrupted(KeyboardInterrupt):
     """The user stopped a training (Ctrl-C); the message says what was kept and how to resume."""
 
 
-def suggest(name: str, legal: Iterable[str]) -> str:
+def suggest(name: str, legal: Iterable[str], most: int = LISTED) -> str:
     """Return a sentence that lists the legal names and, where one is close, asks whether it was meant.
 
     Args:
         name: what was received.
         legal: every name that would have worked.
+        most: of more names than this only the number is said, and those that are close.
 
     Example:
         >>> suggest("gausian", ["gaussian", "laplace"])
         "Legal names are: gaussian, laplace. Did you mean 'gaussian'?"
+        >>> suggest("tumor", ["tumour", "plaques", "lesions"], most=2)
+        "There are 3; close to it: tumour. Did you mean 'tumour'?"
     """
     names = sorted(legal)
-    near = difflib.get_close_matches(name, names, n=1)
-    listing = f"Legal names are: {', '.join(names)}." if names else "There are none."
+    near = difflib.get_close_matches(name, names, n=min(5, most))
+    if len(names) > most:
+        close = f"; close to it: {', '.join(near)}" if near else ", none of them close"
+        listing = f"There are {len(names)}{close}."
+    else:
+        listing = f"Legal names are: {', '.join(names)}." if names else "There are none."
     return listing + (f" Did you mean '{near[0]}'?" if near else "")

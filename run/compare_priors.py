@@ -21,7 +21,8 @@ import torch
 from guides import MeanField
 from models.segmentation import SegmentationModel
 from pyro_dwp.cli import begin_run, instantiate, run_script, write_json
-from pyro_dwp.errors import TrainingError
+from pyro_dwp.cli.ahead import check_arguments
+from pyro_dwp.errors import ConfigError, TrainingError
 from pyro_dwp.infer import AuxiliaryELBO
 from pyro_dwp.kernels.bank import KernelBank
 from pyro_dwp.kernels.information import Estimate
@@ -43,13 +44,26 @@ from pyro_dwp.transfer import save_network, start_weights
 
 HERE = Path(__file__).parent
 CONFIG = HERE / "configs" / "priors.yaml"
+FIT = HERE / "train_prior.py"
+
+
+def build_fixed(title: str, settings: dict[str, Any], scale: float) -> PriorFamily:
+    """Return a prior that is not fitted, its weights of this standard deviation."""
+    init = {**settings.get("init_args", {}), "scale": scale}
+    try:
+        prior: PriorFamily = instantiate(PriorFamily, {**settings, "init_args": init})
+    except ConfigError as error:
+        raise ConfigError(
+            f"fixed.{title}: {error}\nThese priors take the argument scale; learned ones stand under `learned`."
+        ) from error
+    return prior
 
 
 def fit(folder: Path, arguments: list[str]) -> dict[str, Any]:
     """Fit a learned prior by train_prior.py, unless that is done, and return what it measured."""
     if not (folder / "metrics.json").exists():
         again = ["--resume"] if (folder / "config.yaml").exists() else []
-        command = [sys.executable, str(HERE / "train_prior.py"), *arguments, *again]
+        command = [sys.executable, str(FIT), *arguments, *again]
         if subprocess.run(command).returncode:
             raise TrainingError(
                 f"{shlex.join(command)} failed; its message is above. Run the comparison again with --resume."
@@ -94,6 +108,12 @@ def main(
     """
     configure_pyro(validation=False)
     use_machine(device, threads)
+    common = {"--bank": str(bank), "--held_out": str(held_out), "--seed": str(seed), "--device": device}
+    common |= {"--threads": str(threads)} if threads else {}
+    for title, settings in fixed.items():  # a misspelt setting is refused before the first fit
+        build_fixed(title, settings, 1.0)
+    for title, flags in learned.items():
+        check_arguments(FIT, shlex.split(flags), {**common, "--name": title}, f"learned.{title}")
     kernels = KernelBank.load(bank)
     folder = begin_run("compare_priors", name, resume, overwrite)
     rows, samples = [], {}
@@ -113,8 +133,7 @@ def main(
         print(f"{title}, {number} of {len(fixed)} without a fit")
         gains, samples[title] = {}, {}
         for group, scale in group_scales(kernels, held_out, seed).items():
-            init = {**settings.get("init_args", {}), "scale": scale}
-            prior = instantiate(PriorFamily, {"class_path": settings["class_path"], "init_args": init})
+            prior = build_fixed(title, settings, scale)
             gains[group] = fixed_prior_gain(prior, group, *kernels.split(group, held_out, seed))
             samples[title][group] = draw_kernels(prior.float(), group, kernels.group(group).shape[1:])
         rows.append(PriorRow(title, gains, True, 0, None, time_step(prior)))
@@ -127,12 +146,11 @@ def main(
         around_one = time_step(Pretrained(str(path)))
     rows.append(PriorRow("pretrained: around one network", gains, True, places, None, around_one))
 
-    common = ["--bank", str(bank), "--held_out", str(held_out), "--seed", str(seed), "--device", device]
-    common += ["--threads", str(threads)] if threads else []
     for number, (title, flags) in enumerate(learned.items(), start=1):
         print(f"{title}, {number} of {len(learned)} to fit")
         part = folder / title
-        found = fit(part, [*common, *shlex.split(flags), "--name", str(part.relative_to("runs"))])
+        given = [text for pair in {**common, "--name": str(part.relative_to("runs"))}.items() for text in pair]
+        found = fit(part, [*given, *shlex.split(flags)])
         init = {"path": str(part / "prior.safetensors")}
         prior = instantiate(PriorFamily, {"class_path": found["family"], "init_args": init})
         gains = {row["group"]: Estimate(**row["learned"]) for row in found["nats_per_kernel"]}

@@ -19,11 +19,12 @@ from rich.progress import track
 from torch import nn
 
 from guides import Guide
+from guides.latent import describe_decoder
 from models.segmentation import SegmentationModel
 from pyro_dwp.cli import begin_run, run_script, write_json
 from pyro_dwp.data import CaseSource, Preprocess, keep_split, prepare, split_cases
 from pyro_dwp.errors import ConfigError
-from pyro_dwp.infer import AuxiliaryELBO, Estimator, SharedSample, describe_scales, weight_scales
+from pyro_dwp.infer import AuxiliaryELBO, Estimator, SharedSample, check_guide, describe_scales, weight_scales
 from pyro_dwp.likelihoods import Likelihood
 from pyro_dwp.metrics import CaseTable
 from pyro_dwp.predict import score_cases
@@ -129,6 +130,8 @@ def main(
         target(learning[0].image[None])  # a network that does not fit the scans is refused before there is a run
     model = SegmentationModel(target, prior, likelihood)
     posterior = guide(model.sites, start_weights(start, model.sites, target, prior))
+    check_guide(model.sites, prior, posterior)
+    decoder = describe_decoder(posterior, prior)
     elbo = AuxiliaryELBO(prior.encoders(), kl_weight=kl_weight, draws=draws, kernels_per_group=kernels_per_group)
     rates = {"theta": schedule.learning_rate, "psi": psi_rate}
     task = VariationalTask(
@@ -138,6 +141,8 @@ def main(
     print(
         f"{folder}: {train} scans, the likelihood counts {train} / {schedule.batch_size} times, KL weight {kl_weight}"
     )
+    if decoder:
+        print(decoder)
     print("Before inference:", describe_scales(weight_scales(model.sites, prior, posterior)), sep="\n")
 
     # Inference.
@@ -148,7 +153,7 @@ def main(
 
         # The test scans are opened here, for the first time.
         scored = split.test if score == "test" else split.validation
-        table, shown = CaseTable(), figure_cases(len(scored), 3)
+        table, shown, kept = CaseTable(), figure_cases(len(scored), 3), []
         cases = score_cases(
             lambda: draw_network(model.network, posterior), data, scored, preprocess, samples, seed,
             folder / "predictions", device,
@@ -156,26 +161,29 @@ def main(
         for number, case in enumerate(track(cases, f"{score} scans", total=len(scored))):
             table.add(case.scan.name, case.scores)
             if number in shown:
-                draw_case(folder, case)
-                logbook.slices(len(history.rows), case.scan.name, case.scan.image, case.truth, case.prediction.mask)
+                kept.append(case)
+        write_json(
+            folder / "metrics.json",
+            {
+                score: table.to_dict(),
+                "elbo": history.rows[-1],
+                "weight_scales": scales,
+                "seconds": history.seconds,
+                "seconds_per_step": history.seconds_per_step,
+                "peak_memory_mib": peak_memory_mib(device),
+                "machine": machine(device),
+            },
+        )
+
+        # Pictures last: the scores are kept whatever becomes of these.
+        for case in kept:
+            draw_case(folder, case)
+            logbook.slices(len(history.rows), case.scan.name, case.scan.image, case.truth, case.prediction.mask)
     drawn = {site.name: prior.site_distribution(site).sample() for site in model.sites.values()}
     draw_run(folder, history.rows, posterior(), drawn, model.sites)
-    write_json(
-        folder / "metrics.json",
-        {
-            score: table.to_dict(),
-            "elbo": history.rows[-1],
-            "weight_scales": scales,
-            "seconds": history.seconds,
-            "seconds_per_step": history.seconds_per_step,
-            "peak_memory_mib": peak_memory_mib(device),
-            "machine": machine(device),
-        },
-    )
-    mean, std = table.mean(), table.std()
-    print(
-        f"Dice {mean['dice']:.3f} (sd over {len(scored)} {score} scans {std['dice'] or 0:.3f}), IoU {mean['iou']:.3f}: {folder}"
-    )
+    mean, spread = table.mean(), table.std()["dice"]
+    deviation = "" if spread is None else f", sd {spread:.3f}"
+    print(f"Dice {mean['dice']:.3f}, IoU {mean['iou']:.3f} (of {len(scored)} {score} scans{deviation} of Dice): {folder}")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from jsonargparse import lazy_instance
 
 from models.fit_deep_weight import FitDeepWeight
 from pyro_dwp.cli import begin_run, run_script, write_json
+from pyro_dwp.errors import ConfigError, DataError
 from pyro_dwp.kernels.bank import KernelBank, split_randomly
 from pyro_dwp.kernels.information import information_table, measure
 from pyro_dwp.priors.store import save_prior
@@ -68,6 +69,10 @@ def main(
         device: where to compute, such as cpu or cuda.
         threads: CPU threads; None leaves torch's choice.
     """
+    if not 0 < validation < 1 or not 0 < judged <= 1:
+        raise ConfigError(
+            f"validation and judged are shares between 0 and 1 (judged may be 1), but received {validation=}, {judged=}."
+        )
     configure_pyro()
     use_machine(device, threads)
     kernels = KernelBank.load(bank)
@@ -81,7 +86,10 @@ def main(
         training, steering = (rest.split if by_network else rest.split_kernels)(group, validation, seed)
         _, judging = split_randomly(kept_out, judged, seed) if judged != 1 else (None, kept_out)
         where = Circumstances(folder / "groups" / group, schedule, seed, resume, device)
-        fits[group] = prior.fit(training, steering, where)
+        try:
+            fits[group] = prior.fit(training, steering, where)
+        except DataError as error:
+            raise DataError(f"{bank}, group {group!r}: {error}") from error
         torch.manual_seed(seed)
         nats = prior.log_density(fits[group].density, judging)
         rows.append(measure(group, len(kernels.networks), fitted, judging, nats))

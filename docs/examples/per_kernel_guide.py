@@ -3,6 +3,7 @@
 from pyro.distributions import Normal
 
 from guides import Guide
+from guides.initial import initial_scale
 
 
 class PerKernel(Guide):
@@ -17,7 +18,7 @@ class PerKernel(Guide):
     def __init__(self, sites, start, relative_scale: float = 0.1) -> None:
         super().__init__(sites, start)
         for name, site in sites.items():
-            scale = relative_scale * start[name].square().mean().sqrt()
+            scale = initial_scale(self, name, start[name], relative_scale)
             self.add_parameter("mean", name, start[name])
             self.add_parameter("log_scale", name, scale.log().expand(site.batch_shape))
 

@@ -15,7 +15,9 @@ import yaml
 from jsonargparse import get_loader
 
 from pyro_dwp import __version__
+from pyro_dwp.cli.check_class import given_arguments
 from pyro_dwp.cli.names import load_class
+from pyro_dwp.cli.user_file import as_given
 from pyro_dwp.errors import ConfigError, DataError, suggest
 
 FILE = "config.yaml"
@@ -96,17 +98,30 @@ def _check_classes(value: Any, where: str, source: str) -> None:
     if isinstance(value.get("class_path"), str) and isinstance(value.get("init_args"), dict):
         legal = class_arguments(load_class(value["class_path"]))
         if legal is not None:
-            _refuse(value["init_args"], legal, f"{where}.", f"{source} ({value['class_path']})")
+            _refuse(
+                value["init_args"],
+                legal,
+                f"{where}.",
+                f"{source} ({as_given(value['class_path']) or value['class_path']})",
+            )
     for key, child in value.items():
         _check_classes(child, where if key == "init_args" else f"{where}.{key}", source)
 
 
 def class_arguments(target: Any) -> set[str] | None:
-    """Return the names of a class's arguments, or None where they cannot be told (`**kwargs`, no class)."""
+    """Return the names of a class's settings, or None where they cannot be told (`**kwargs`, no class).
+
+    Example:
+        >>> from guides import LowRank
+        >>> sorted(class_arguments(LowRank))
+        ['rank', 'relative_scale']
+    """
     if target is None:
         return None
     parameters = inspect.signature(target).parameters.values()
-    return None if any(p.kind is p.VAR_KEYWORD for p in parameters) else {p.name for p in parameters}
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return {parameter.name for parameter in parameters} - {*given_arguments(target)}
 
 
 def load_config(folder: Path | str) -> dict[str, Any]:

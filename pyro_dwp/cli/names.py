@@ -5,17 +5,19 @@ prior: pyro_dwp.priors.DeepWeight           # a dotted path to anything installe
 prior: my_prior.py:MyPrior                  # a class in a file of the user's own
 """
 
-import importlib.util
+import importlib
 import inspect
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
+from difflib import get_close_matches
 from enum import Enum
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
-from zlib import crc32
 
+from pyro_dwp.cli.check_class import check_class
+from pyro_dwp.cli.user_file import as_given, exception_line, import_class
 from pyro_dwp.errors import ConfigError, suggest
 
 # One group for each kind of class. The base asked for selects the first group whose classes all have it.
@@ -63,10 +65,17 @@ NAMES = (
         "mixture": "pyro_dwp.train.FitMixture",
     },
 )
+KINDS = ("network", "source of data", "prior", "likelihood", "guide", "estimator", "prior that is fitted")  # of NAMES
 PLAIN_MODULES = ("builtins", "pathlib")
 # Classes of another library that a function makes fit: base of such classes → the function, from class to class.
-ADAPTERS = {"pyro.infer.autoguide.guides.AutoGuide": "guides.auto.adapter"}
+ADAPTERS = {
+    "pyro.infer.autoguide.guides.AutoGuide": "guides.auto.adapter",
+    "pyro.infer.autoguide.effect.AutoMessenger": "guides.auto.adapter",
+}
 
+# Package that legal classes are in → where others are that go by their path, and what --help says of them.
+ELSEWHERE = {"guides.": "pyro.infer.autoguide"}
+OWN = "A class of your own is given as package.module.Class or as file.py:Class."
 RELATIVES = {"guides.": "or a guide of Pyro, by its path: pyro.infer.autoguide.AutoNormal and others"}
 
 
@@ -107,7 +116,7 @@ def load_class(path: str) -> Any:
     """Import what a dotted path names; None where there is nothing."""
     try:
         return _load(path)
-    except (ImportError, AttributeError, ValueError):
+    except Exception:  # whatever the code of a user's module raises
         return None
 
 
@@ -116,16 +125,17 @@ def _load(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def resolve(name: str, base: type, where: str) -> str:
+def resolve(name: str, base: type, where: str, folder: Path | None = None) -> str:
     """Return the dotted path for whatever way of naming a class.
 
     Args:
         name: short name, class name, dotted path, or `file.py:Class`.
         base: what the class must derive from.
         where: key or flag that it was given for, named in an error.
+        folder: of the config file that holds the name, where a relative `file.py` is looked for first.
 
     Raises:
-        ConfigError: if the name is none of these, or the file does not hold the class.
+        ConfigError: if the name is none of these, or the class cannot be built.
 
     Example:
         >>> from torch import nn
@@ -135,26 +145,55 @@ def resolve(name: str, base: type, where: str) -> str:
     short = legal_names(base)
     if name in short:
         return short[name]
+    if name in ("null", "None") or (base is object and "." not in name):
+        return name
+    path = _adapted(_find(name, base, where, folder))
+    check_class(load_class(path), base, name, where)
+    return path
+
+
+def _find(name: str, base: type, where: str, folder: Path | None) -> str:
+    """Return the dotted path of a class that has no short name."""
+    short = legal_names(base)
     file, colon, found = name.rpartition(":")
     if colon and file.endswith(".py"):
-        return _adapted(_from_file(Path(file).expanduser(), found, where))
-    if name in ("null", "None", "") or (base is object and "." not in name):
-        return name
+        return import_class(file, found, where, folder)
     if name.endswith(".py"):
         raise ConfigError(f"{where}: {name} is a file. Name the class in it, too: {name}:MyClass.")
     if "." in name:
         try:
             _load(name)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ConfigError(f"{where}: {name} cannot be imported ({error}). {suggest(name, short)}") from error
-        return _adapted(name)
-    known = {member.__name__: f"{member.__module__}.{member.__qualname__}" for member in _family(base)}
+        except Exception as error:  # whatever the code of a user's module raises
+            said = exception_line(error)
+            raise ConfigError(f"{where}: {name} cannot be imported ({said}). {suggest(name, short)}") from error
+        return name
+    family = [member for member in _family(base) if not hasattr(member, "adapts")]
+    known = {member.__name__: f"{member.__module__}.{member.__qualname__}" for member in family}
     if name in known:
         return known[name]
-    raise ConfigError(
-        f"{where}: there is no {base.__name__} called {name!r}. {suggest(name, short)} "
-        "A class of your own is given as package.module.Class or as file.py:Class."
-    )
+    raise ConfigError(f"{where}: {_unknown(name, base)} {suggest(name, short)}{_elsewhere(name, short)} {OWN}")
+
+
+def _unknown(name: str, base: type) -> str:
+    """Say that there is no such class; for the short name of another kind of class, which kind that is."""
+    group = next((number for number, names in enumerate(NAMES) if names == legal_names(base)), None)
+    other = next((number for number, names in enumerate(NAMES) if name in names), None)
+    if not name:
+        return "the name of a class is missing."
+    if group is None or other is None:
+        return f"there is no {base.__name__} called {name!r}."
+    fitted = KINDS[group] == "prior that is fitted" and KINDS[other] == "prior"
+    use = f" It is used as it is, by `run/svi_target.py --prior {name}`." if fitted else ""
+    return f"{name!r} is a {KINDS[other]}, but no {KINDS[group]}.{use}"
+
+
+def _elsewhere(name: str, short: Mapping[str, str]) -> str:
+    """Return the path of a class of another library that may have been meant."""
+    for package, library in ELSEWHERE.items():
+        if short and all(path.startswith(package) for path in short.values()):
+            near = get_close_matches(name, importlib.import_module(library).__all__, n=1, cutoff=0.8)
+            return f" Did you mean '{library}.{near[0]}'?" if near else ""
+    return ""
 
 
 def _adapted(path: str) -> str:
@@ -168,7 +207,7 @@ def _adapted(path: str) -> str:
     return path
 
 
-def resolve_tree(tree: Any, bases: Mapping[str, type], where: str = "") -> Any:
+def resolve_tree(tree: Any, bases: Mapping[str, type], where: str = "", folder: Path | None = None) -> Any:
     """Resolve every name of a class in a config, at any depth.
 
     At the top, names stand under the keys of `bases`. Below a `class_path` they stand where that class takes a class, or a
@@ -178,6 +217,7 @@ def resolve_tree(tree: Any, bases: Mapping[str, type], where: str = "") -> Any:
         tree: what was read.
         bases: key → base of the class that it names; under "", that of a `class_path`.
         where: key of the tree, named in an error; "" at the top.
+        folder: of the config file that was read, where a relative `file.py:Class` is looked for first.
 
     Returns:
         The tree, with dotted paths for names.
@@ -186,20 +226,21 @@ def resolve_tree(tree: Any, bases: Mapping[str, type], where: str = "") -> Any:
         ConfigError: if a name is none of a class.
     """
     if isinstance(tree, list):
-        return [resolve_tree(item, bases, where) for item in tree]
+        return [resolve_tree(item, bases, where, folder) for item in tree]
     if not isinstance(tree, dict):
         return tree
     resolved = {}
     if isinstance(path := tree.get("class_path"), str):
-        resolved["class_path"] = resolve(path, bases.get("", object), where)
+        resolved["class_path"] = resolve(path, bases.get("", object), where, folder)
         bases = nested_parameters(load_class(resolved["class_path"]))
     below = bases if where else {}
     for key, value in tree.items():
         place = f"{where}.{key}" if where else str(key)
         if isinstance(value, str) and key in bases:
-            resolved[key] = resolve(value, bases[key], place)
+            resolved[key] = resolve(value, bases[key], place, folder)
         elif key not in resolved:
-            resolved[key] = resolve_tree(value, {**below, "": bases[key]} if key in bases else below, place)
+            inner = {**below, "": bases[key]} if key in bases else below
+            resolved[key] = resolve_tree(value, inner, place, folder)
     return resolved
 
 
@@ -213,7 +254,7 @@ def nested_parameters(target: Any) -> dict[str, type]:
     """
     below: dict[str, type] = {}
     try:
-        for hint in _atoms(get_type_hints(target.__init__).values()):
+        for hint in argument_types(get_type_hints(target.__init__).values()):
             below |= class_parameters(hint.__init__) if inspect.isclass(hint) and is_dataclass(hint) else {}
         below |= class_parameters(target.__init__)
     except (AttributeError, NameError, TypeError):
@@ -221,10 +262,10 @@ def nested_parameters(target: Any) -> dict[str, type]:
     return {name: base for name, base in below.items() if legal_names(base)}
 
 
-def _atoms(hints: Iterable[Any]) -> Iterator[Any]:
+def argument_types(hints: Iterable[Any]) -> Iterator[Any]:
     """Return the types that annotations are made of: list[Rule | None] → Rule, None."""
     for hint in hints:
-        yield from _atoms(get_args(hint)) if get_args(hint) else (hint,)
+        yield from argument_types(get_args(hint)) if get_args(hint) else (hint,)
 
 
 def portable(tree: Any) -> Any:
@@ -237,28 +278,7 @@ def portable(tree: Any) -> Any:
     if original := getattr(vars(sys.modules.get(module, object)).get(name), "adapts", None):
         module, name = original.__module__, original.__qualname__
         tree = f"{module}.{name}"
-    file = getattr(sys.modules.get(module), "__file__", None) if module.startswith("user_file_") else None
-    return f"{file}:{name}" if file else tree
-
-
-def _from_file(path: Path, name: str, where: str) -> str:
-    """Import a user's file under a name that clashes with nothing, and return the dotted path of its class."""
-    if not path.is_file():
-        raise ConfigError(f"{where}: there is no file {path}. Give the path of the file that holds {name}.")
-    path = path.resolve()
-    module_name = f"user_file_{path.stem}_{crc32(str(path).encode()):08x}"
-    if module_name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(module_name, path)
-        if spec is None or spec.loader is None:
-            raise ConfigError(f"{where}: {path} is no Python file.")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[module_name] = module
-        spec.loader.exec_module(module)
-    module = sys.modules[module_name]
-    if not hasattr(module, name):
-        classes = [key for key, value in vars(module).items() if inspect.isclass(value)]
-        raise ConfigError(f"{where}: {path} has no class {name!r}. {suggest(name, classes)}")
-    return f"{module_name}.{name}"
+    return (as_given(tree) if isinstance(tree, str) else None) or tree
 
 
 def _family(base: type) -> Iterator[type]:

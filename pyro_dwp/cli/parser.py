@@ -3,15 +3,17 @@
 import argparse
 import inspect
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace, get_loader
+from jsonargparse import Namespace, get_loader
 from yaml import YAMLError
 
+from pyro_dwp.cli.class_flags import ClassFlags, class_path, flag_class, same_class
 from pyro_dwp.cli.configs import check_keys, read_yaml
-from pyro_dwp.cli.help import HelpFormatter, class_help, one_line_each
+from pyro_dwp.cli.help import ClassParser, HelpFormatter, asked_help, class_help, one_line_each
 from pyro_dwp.cli.messages import Given, explain
 from pyro_dwp.cli.names import class_parameters, legal_names, load_class, portable, resolve, resolve_tree
 from pyro_dwp.errors import ConfigError
@@ -27,7 +29,7 @@ class ScriptParser:
     def __init__(self, main: Callable[..., Any]) -> None:
         self.main = main
         self.bases = class_parameters(main)
-        self.parser = ArgumentParser(
+        self.parser = ClassParser(
             prog=Path(inspect.getfile(main)).name,
             description=inspect.cleandoc(main.__globals__.get("__doc__") or ""),
             exit_on_error=False,
@@ -44,8 +46,13 @@ class ScriptParser:
         self.keys = _keys([action.dest for action in actions if action.dest not in ("help", "config", "print_config")])
 
     def translate(self, arguments: Sequence[str]) -> list[str]:
-        """Write short names out, and let a switch such as `--resume` stand without a value."""
-        translated, pending = [], list(arguments)
+        """Write short names out, put classes before their arguments, and let a switch such as `--resume` stand without a value.
+
+        Raises:
+            ConfigError: if a class cannot be found or built.
+        """
+        translated: list[str] = []
+        pending, classes = list(arguments), ClassFlags()
         while pending:
             token = pending.pop(0)
             flag, equals, value = token.partition("=")
@@ -55,9 +62,16 @@ class ScriptParser:
                 follows = pending and pending[0].lower() in ("true", "false", "yes", "no")
                 token = f"{flag}={pending.pop(0) if follows else 'true'}"
             elif takes_class and (equals or (pending and not pending[0].startswith("--"))):
-                token = f"{flag}={self._resolve(key, value if equals else pending.pop(0))}"
+                value = value if equals else pending.pop(0)
+                found = self._resolve(key, value)
+                if not flag.endswith(".help"):
+                    if classes.replaces(key, found):
+                        translated = [other for other in translated if not other.startswith(f"--{key}.")]
+                    if classes.add(key, found):
+                        continue
+                token = f"{flag}={found}"
             translated.append(token)
-        return translated
+        return [*classes.flags, *translated]
 
     def _resolve(self, key: str, value: str) -> str:
         """Write out the names of classes in the value of a flag, `--guide` or below it, as `--guide.guide`.
@@ -85,7 +99,7 @@ class ScriptParser:
             ConfigError: if a key is unknown or a class cannot be found.
         """
         try:
-            config = resolve_tree(read_yaml(path), self.bases)
+            config = resolve_tree(read_yaml(path), self.bases, folder=path.parent)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from error
         config.pop("provenance", None)
@@ -106,7 +120,7 @@ class ScriptParser:
         try:
             settings = self.parser.parse_args([*inline, *flags])
         except argparse.ArgumentError as error:
-            raise ConfigError(explain(str(error), Given(list(configs), flags, self.flags, self.bases))) from error
+            raise ConfigError(explain(str(error), Given(configs, flags, self.flags, self.bases))) from error
         settings.pop("config", None)
         return settings
 
@@ -115,17 +129,16 @@ class ScriptParser:
         kept = [dict(config) for config in configs]
         defaults = self.parser.get_defaults(skip_validation=True)
         for key in self.bases:
-            given = [_class_path(config.get(key)) for config in kept]
+            given = [class_path(config.get(key)) for config in kept]
             for flag in flags:
-                for prefix in (f"--{key}=", f"--{key}.class_path="):
-                    given += [_class_path(flag.removeprefix(prefix))] if flag.startswith(prefix) else []
+                given += [found] if (found := flag_class(flag, key)) else []
             final = next((path for path in reversed(given) if path), None)
             if final is None:
                 continue
             for config in kept:
-                if key in config and not _same_class(_class_path(config[key]), final):
+                if key in config and not same_class(class_path(config[key]), final):
                     del config[key]
-            if not _same_class(_class_path(defaults.get(key)), final):
+            if not same_class(class_path(defaults.get(key)), final):
                 self.parser.set_defaults({key: {"class_path": final}})
         return kept
 
@@ -144,25 +157,20 @@ class ScriptParser:
         for action in self.parser._actions:
             if action.dest in self.bases:
                 action.help = f"{action.help} One of:\n{one_line_each(legal_names(self.bases[action.dest]))}\n"
-        self.parser.set_defaults(_leaves(config, self.keys))
-        hints = get_type_hints(self.main)
+        self.parser.set_defaults(leaves := _leaves(config, self.keys))
+        for action in self.parser._actions:
+            action.required = action.required and action.dest not in leaves
         sections = [
-            class_help(key, name, path, hints[key])
-            for key, base in self.bases.items()
-            for name, path in legal_names(base).items()
+            class_help(key, name, path) for key, base in self.bases.items() for name, path in legal_names(base).items()
         ]
         return "\n".join([self.parser.format_help(), *filter(None, sections)])
 
-
-def _class_path(value: Any) -> str | None:
-    """Return the class that a setting names: a dotted path, a mapping with `class_path`, or the JSON of one."""
-    if isinstance(value, str):
-        return _class_path(json.loads(value)) if value.startswith("{") else value
-    return value.get("class_path") if isinstance(value, Mapping | Namespace) else None
-
-
-def _same_class(path: str | None, other: str) -> bool:
-    return path in (None, other) or (load_class(str(path)) or path) is load_class(other)
+    def class_help(self, configs: Iterable[Mapping[str, Any]], flags: Sequence[str]) -> str | None:
+        """Return what `--KEY.help CLASS` asks for, as `pyro_dwp.cli.help.asked_help`; None where no flag asks."""
+        if not any(".help" in flag for flag in flags):
+            return None
+        defaults = self.parser.get_defaults(skip_validation=True)
+        return asked_help(self.bases, [defaults, *configs], flags)
 
 
 def _keys(destinations: Sequence[str]) -> dict[str, set[str]]:
@@ -186,12 +194,13 @@ def _leaves(config: Mapping[str, Any], keys: Mapping[str, set[str]]) -> dict[str
     return leaves
 
 
-def instantiate(kind: Any, value: Any) -> Any:
+def instantiate(kind: Any, value: Any, where: str = "") -> Any:
     """Build one object again from the config of a run.
 
     Args:
         kind: annotation that the script's `main` gives it, e.g. `Preprocess` or `Callable[[dict, dict], Guide]`.
         value: what `load_config` returned for it.
+        where: setting that the value comes from, named in an error; empty takes a word for `kind`.
 
     Returns:
         The object; where `kind` is a `Callable`, the class with its arguments bound.
@@ -208,10 +217,25 @@ def instantiate(kind: Any, value: Any) -> Any:
     def main(value: Any) -> None: ...
 
     main.__annotations__["value"] = kind
-    parser = ArgumentParser(exit_on_error=False)
+    bases = class_parameters(main)
+    where = where or _word(bases.get("value", kind))
+    parser = ClassParser(exit_on_error=False)
     parser.add_argument("--value", type=kind)
+    resolved = resolve_tree({where: value}, {where: bases["value"]} if bases else {})
     try:
-        settings = parser.parse_object(resolve_tree({"value": value}, class_parameters(main)))
+        settings = parser.parse_object({"value": resolved[where]})
     except argparse.ArgumentError as error:
-        raise ConfigError(str(error)) from error
+        message = str(error).replace('Parser key "value', f'Parser key "{where}', 1)
+        raise ConfigError(explain(message, Given({}, [], [], {}))) from error
     return parser.instantiate(settings)["value"]
+
+
+def _word(kind: Any) -> str:
+    """Return the name of a class as words.
+
+    Example:
+        >>> from pyro_dwp.priors import PriorFamily
+        >>> _word(PriorFamily)
+        'prior family'
+    """
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", getattr(kind, "__name__", "value")).lower()

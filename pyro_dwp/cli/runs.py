@@ -14,6 +14,7 @@ from pyro_dwp.cli.configs import FILE, differences, load_config, write_config, w
 from pyro_dwp.errors import ConfigError, suggest
 
 ROOT = Path("runs")
+RESULTS = ("*.safetensors", "metrics.json", "*.nii.gz")
 
 
 @dataclass
@@ -39,17 +40,27 @@ class Invocation:
     @property
     def advice(self) -> str:
         """What to tell a user who stopped this call."""
-        if self.folder is None or not any(self.folder.rglob("checkpoint")):
+        if self.folder is None or not resumable(self.folder):
             return "Stopped."
         name = self.config.get("name") or self.folder.name
         return f"Stopped. {self.folder} keeps what was trained; continue with --resume --name {name}."
 
     def discard(self) -> None:
-        """Remove the folder that this call made, where it failed before there was anything to resume."""
-        if self.begun is not None and not any(self.begun.rglob("checkpoint")):
+        """Remove the folder that this call made, where it failed before there was anything to keep."""
+        if self.begun is not None and not holds_results(self.begun):
             shutil.rmtree(self.begun, ignore_errors=True)
             with suppress(OSError):
                 self.begun.parent.rmdir()
+
+
+def resumable(folder: Path) -> bool:
+    """Return whether a run's folder has what its continuation begins with: a checkpoint, or a run of its own inside."""
+    return any(folder.rglob("checkpoint")) or any(path.parent != folder for path in folder.rglob(FILE))
+
+
+def holds_results(folder: Path) -> bool:
+    """Return whether a run's folder has more than its beginnings: what was trained, measured or predicted."""
+    return resumable(folder) or any(path for pattern in RESULTS for path in folder.rglob(pattern))
 
 
 ACTIVE: ContextVar[Invocation | None] = ContextVar("ACTIVE", default=None)
@@ -119,7 +130,7 @@ def run_folder(name: str, root: Path | str = ROOT, resume: bool = False, overwri
         raise ConfigError("--resume continues a run and --overwrite deletes it; give one of them.")
     if resume:
         if not folder.is_dir():
-            raise ConfigError(f"There is no run {folder} to resume. {suggest(name, _runs(Path(root)))}")
+            raise ConfigError(f"There is no run {folder} to resume. {suggest(name, _runs(Path(root)), most=10)}")
         return folder
     if folder.is_dir() and any(folder.iterdir()):
         if not overwrite:

@@ -1,11 +1,13 @@
 """Run a script's `main`: parse, build, call, and turn every foreseeable failure into one line and an exit status."""
 
 import inspect
+import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from pyro_dwp.cli.configs import FILE, find_config
 from pyro_dwp.cli.parser import ScriptParser
@@ -14,6 +16,7 @@ from pyro_dwp.errors import ConfigError, PyroDwpError
 
 BAD_INPUT = 2
 INTERRUPTED = 130
+BROKEN_PIPE = 141
 
 
 def run_script(main: Callable[..., Any], default_config: Path | None = None, argv: Sequence[str] | None = None) -> int:
@@ -30,7 +33,10 @@ def run_script(main: Callable[..., Any], default_config: Path | None = None, arg
 
     Returns:
         The exit status: 0; 2 after an error of the user's input, printed in one line without a traceback; 130 after
-        Ctrl-C.
+        Ctrl-C; 141 where whoever reads the output has stopped to, as `head` does.
+
+    Raises:
+        Exception: whatever else `main` raises, a bug of its own or of a user's class; a run that had only begun is removed.
     """
     invocation = None
     try:
@@ -41,7 +47,7 @@ def run_script(main: Callable[..., Any], default_config: Path | None = None, arg
         beside = default_config or script.parent / "configs" / "any.yaml"
         if "--help" in flags or "-h" in flags:
             file = _config_files(files, default_config, beside)
-            print(parser.help(parser.read(file[-1]) if file else {}))
+            print(parser.help(parser.read(file[-1]) if file else {}), flush=True)
             return 0
         flags = parser.translate(flags)
         if not files and "--resume=true" in flags:
@@ -50,11 +56,16 @@ def run_script(main: Callable[..., Any], default_config: Path | None = None, arg
         else:
             paths = _config_files(files, default_config, beside)
             label = paths[-1].stem if paths else ""
-        settings = parser.parse({str(path): parser.read(path) for path in paths}, flags)
+        configs = {str(path): parser.read(path) for path in paths}
+        if (asked := parser.class_help(configs.values(), flags)) is not None:
+            print(asked, flush=True)
+            return 0
+        settings = parser.parse(configs, flags)
         invocation = Invocation(script, argv, parser.plain(settings), label)
         token = ACTIVE.set(invocation)
         try:
             main(**parser.build(settings))
+            sys.stdout.flush()
         finally:
             ACTIVE.reset(token)
     except PyroDwpError as error:
@@ -67,6 +78,11 @@ def run_script(main: Callable[..., Any], default_config: Path | None = None, arg
         return INTERRUPTED
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0
+    except Exception as error:
+        _discard(invocation)
+        if isinstance(error, BrokenPipeError) and _close_broken(sys.stdout):
+            return BROKEN_PIPE
+        raise
     return 0
 
 
@@ -97,6 +113,19 @@ def _run_to_resume(script: str, flags: Sequence[str]) -> Path:
     given = [flag.partition("=")[2] for flag in flags if flag.startswith("--name=")]
     given += [value for flag, value in pairwise(flags) if flag == "--name"]
     return run_folder(given[-1], ROOT, resume=True) if given else latest_run(script, ROOT)
+
+
+def _close_broken(stream: TextIO) -> bool:
+    """Return whether nobody reads a stream any more; what is written to it from now on is lost without an error."""
+    try:
+        ends = select.poll()
+        ends.register(stream.fileno(), select.POLLOUT)
+        broken = any(event & (select.POLLERR | select.POLLHUP) for _, event in ends.poll(0))
+    except (AttributeError, OSError, ValueError):  # a system without poll, a stream that is no file
+        return False
+    if broken:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return broken
 
 
 def _discard(invocation: Invocation | None) -> None:

@@ -58,7 +58,9 @@ def load_run(folder: Path, device: torch.device | str = "cpu") -> TrainedRun:
         )
     network = instantiate(Callable[[], nn.Module], config["network"])()
     sites = weight_sites(network, expose=_exposed(Path(folder)))
-    start = {name: network.get_parameter(name) for name in sites}
+    # The checkpoint overwrites this start. A new network's own weights would not do: many biases are all 0 at first, and a
+    # guide that starts as wide as its weights are large refuses those.
+    start = {name: torch.randn(site.shape) for name, site in sites.items()}
     guide = instantiate(Callable[[dict, dict], nn.Module], config["guide"])(sites, start)
     lifted = LiftedNetwork(network, sites)
     load_module(folder, "network", lifted)

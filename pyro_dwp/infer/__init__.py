@@ -3,6 +3,7 @@
 from pyro_dwp.infer.diagnostics import describe_scales, weight_scales
 from pyro_dwp.infer.elbo import AuxiliaryELBO
 from pyro_dwp.infer.estimators import Estimator, Flipout, LocalReparametrisation, SharedSample
+from pyro_dwp.infer.first_draw import check_guide
 
 __all__ = [
     "AuxiliaryELBO",
@@ -10,6 +11,7 @@ __all__ = [
     "Flipout",
     "LocalReparametrisation",
     "SharedSample",
+    "check_guide",
     "describe_scales",
     "weight_scales",
 ]

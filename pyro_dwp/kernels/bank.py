@@ -95,6 +95,7 @@ class KernelBank:
             Kernels to fit, (m, K, ...), and held-out kernels, (n - m, K, ...).
 
         Raises:
+            ConfigError: if the share is not between 0 and 1.
             DataError: if one side would be empty.
         """
         judged = self._held_out(name, held_out, seed)
@@ -108,6 +109,7 @@ class KernelBank:
         """Divide the bank as `split` does each of its groups: a bank to fit and a bank to judge, both with these facts.
 
         Raises:
+            ConfigError: if the share is not between 0 and 1.
             DataError: if one side of a group would be empty.
         """
         judged = {name: self._held_out(name, held_out, seed) for name in self.groups}
@@ -123,6 +125,10 @@ class KernelBank:
 
     def _held_out(self, name: str, held_out: float, seed: int) -> Tensor:
         """Return which kernels of a group judge, (n,), bool."""
+        if not 0 < held_out < 1:
+            raise ConfigError(
+                f"The share held out lies between 0 and 1, but received {held_out}. The usual one is 0.2."
+            )
         count, networks = len(self.group(name)), self.networks
         if len(networks) >= 2:
             _, chosen = split_randomly(torch.tensor(networks), held_out, seed)

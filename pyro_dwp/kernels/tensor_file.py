@@ -5,7 +5,9 @@ A file appears under its name only when it is complete, and nothing in it is unp
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,10 @@ def read_tensor_file(
         DataError or CheckpointError, as asked for: if the file is missing, truncated, of another format or kind.
     """
     path = Path(path)
+    if path.is_dir():
+        inside = [str(file) for file in _files(path, kind)]
+        there = f"In it: {', '.join(inside)}." if inside else f"No {kind} lies in it."
+        raise error(f"A {kind} is one .safetensors file, but {path} is a folder. {there} {cure}")
     if not path.is_file():
         raise error(f"A {kind} is one .safetensors file, but {path} does not exist. {cure}")
     try:
@@ -74,3 +80,15 @@ def read_tensor_file(
     if header is None:
         raise error(f"{path} should be a {kind}, but says it is {found.get('kind', 'something else')!r}. {cure}")
     return tensors, header
+
+
+def _files(folder: Path, kind: str, most: int = 3) -> list[Path]:
+    """Return the first files of a kind that lie in a folder or in one below it."""
+
+    def found() -> Iterator[Path]:
+        for path in (*sorted(folder.glob("*.safetensors")), *sorted(folder.glob("*/*.safetensors"))):
+            with suppress(SafetensorError, OSError), safe_open(path, framework="pt") as file:
+                if (file.metadata() or {}).get("kind") == kind:
+                    yield path
+
+    return list(islice(found(), most))

@@ -15,10 +15,11 @@ References:
     Ritter, Kukla, Zhang, Li 2021, TyXe: Pyro-based Bayesian neural nets for Pytorch (`expose` and `hide`).
 """
 
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -29,20 +30,26 @@ from pyro_dwp.priors.base import PriorFamily
 from pyro_dwp.priors.deep_weight import DeepWeightPrior
 from pyro_dwp.sites import WeightSite, has_voxels
 
+Answer = TypeVar("Answer")
+PATTERNS = (
+    "The name {name!r} looks like a regular expression, but names are shell patterns: * stands for any characters, ? for one, "
+    "and a dot for itself."
+)
+
 
 @dataclass(frozen=True)
 class Rule:
     """A prior and the parameters that it is for: those that meet every criterion given; without any, all.
 
     Args:
-        prior: of these parameters; without one they stay point parameters.
-        name: of the parameter, such as "final_conv.weight", or a pattern, such as "up1.*" or "*.bias".
+        prior: of these parameters; null (None) keeps them point parameters. It must be given: "undecided" is refused.
+        name: of the parameter, such as "final_conv.weight", or a shell pattern, such as "up1.*" or "*.bias".
         module: class of its layer, or a base of it, such as "Conv3d", "ConvTranspose3d" or "Linear".
         kernel_size: edge of the kernel in every dimension, in voxels, or a list with the edge in each.
         group: of kernels, such as "1".
     """
 
-    prior: PriorFamily | None = None
+    prior: PriorFamily | Literal["undecided"] | None = "undecided"
     name: str | None = None
     module: str | None = None
     kernel_size: int | list[int] | None = None
@@ -64,9 +71,13 @@ class Rule:
         """
         return all(_meets(site, criterion, wanted) for criterion, wanted in self.criteria.items())
 
+    @property
+    def over(self) -> str:
+        """The criteria given, in words."""
+        return ", ".join(f"{criterion} {value}" for criterion, value in self.criteria.items()) or "any parameter"
+
     def __str__(self) -> str:
-        criteria = ", ".join(f"{criterion} {value}" for criterion, value in self.criteria.items()) or "any parameter"
-        return f"{criteria}: {type(self.prior).__name__ if self.prior is not None else 'no prior'}"
+        return f"{self.over}: {type(self.prior).__name__ if isinstance(self.prior, PriorFamily) else 'no prior'}"
 
 
 class Assigned(PriorFamily):
@@ -78,7 +89,8 @@ class Assigned(PriorFamily):
         rules: in order, each with a `prior` and any of the criteria `name`, `module`, `kernel_size` and `group`.
 
     Raises:
-        ConfigError: if there are no rules; at a convolution with kernels of more than one voxel, if no rule fits it.
+        ConfigError: if there are no rules, or one without a `prior`; at a convolution with kernels of more than one voxel, if
+            no rule fits it.
 
     Example:
         >>> from pyro_dwp.nn import UNet
@@ -96,14 +108,20 @@ class Assigned(PriorFamily):
             raise ConfigError(
                 "Assigned needs at least one rule, but received none. {kernel_size: 3, prior: gaussian} is one."
             )
+        for number, rule in enumerate(rules, start=1):
+            if rule.prior == "undecided":
+                raise ConfigError(
+                    f"Rule {number} of {len(rules)}, over {rule.over}, does not say which prior. Add one, such as "
+                    "prior: gaussian, or prior: null, which keeps these parameters point parameters."
+                )
         self.rules = list(rules)
-        self.priors = nn.ModuleList([rule.prior for rule in rules if rule.prior is not None])
+        self.priors = nn.ModuleList([rule.prior for rule in rules if isinstance(rule.prior, PriorFamily)])
         self._owners: dict[str, int] | None = None  # group → index of the rule with its implicit prior, once checked
 
     def exposes(self, site: WeightSite) -> bool:
         """Tell whether the first rule that fits gives this parameter a prior."""
         index = self._choose(site)
-        return index is not None and self.rules[index].prior is not None
+        return index is not None and isinstance(self.rules[index].prior, PriorFamily)
 
     def distribution(self, site: WeightSite) -> TorchDistribution:
         """Return the prior of one kernel of this site, from the first rule that fits."""
@@ -125,12 +143,18 @@ class Assigned(PriorFamily):
             ConfigError: if a rule fits no parameter, or only such as an earlier one decides on; if a prior does not fit
                 a site; if two rules give kernels of one group implicit priors with different decoders.
         """
+        for number, rule in enumerate(self.rules, start=1):
+            if rule.criteria and not any(rule.fits(site) for site in parameters):
+                raise ConfigError(f"Rule {number} of {len(self.rules)}, {rule}, {_misfit(rule, parameters)}")
         chosen = [(site, self._choose(site)) for site in parameters]
         used = {index for _, index in chosen}
         fallback = next((index for index, rule in enumerate(self.rules) if not rule.criteria), None)
         for number, rule in enumerate(self.rules, start=1):
             if number - 1 not in used | {fallback}:
-                raise ConfigError(f"Rule {number} of {len(self.rules)}, {rule}, {_idle(rule, parameters)}")
+                raise ConfigError(
+                    f"Rule {number} of {len(self.rules)}, {rule}, fits only parameters that rules before it decide on. Put it "
+                    "before them, or leave it out."
+                )
         super().check(parameters)
         owners: dict[str, tuple[int, DeepWeightPrior]] = {}
         for site, index in chosen:
@@ -149,7 +173,7 @@ class Assigned(PriorFamily):
         Raises:
             ConfigError: before `check`, if two rules offer different encoders for one group.
         """
-        offered = [rule.prior.encoders() if rule.prior is not None else {} for rule in self.rules]
+        offered = [rule.prior.encoders() if isinstance(rule.prior, PriorFamily) else {} for rule in self.rules]
         if self._owners is not None:
             return {group: offered[index][group] for group, index in self._owners.items()}
         merged: dict[str, tuple[int, nn.Module]] = {}
@@ -160,10 +184,13 @@ class Assigned(PriorFamily):
                     raise ConfigError(_two_decoders(group, first, index))
         return {group: encoder for group, (_, encoder) in merged.items()}
 
-    def _ask(self, site: WeightSite, question: Callable[[PriorFamily], TorchDistribution]) -> TorchDistribution:
+    def _check_values(self, site: WeightSite) -> None:
+        self._ask(site, lambda prior: prior._check_values(site))
+
+    def _ask(self, site: WeightSite, question: Callable[[PriorFamily], Answer]) -> Answer:
         index = self._choose(site)
         prior = self.rules[index].prior if index is not None else None
-        if index is None or prior is None:
+        if index is None or not isinstance(prior, PriorFamily):
             raise ConfigError(
                 f"{_describe(site)} has no prior: {self._listing()}. Give it one by a rule, or ask only for sites that the "
                 "rules expose."
@@ -202,16 +229,22 @@ def _meets(site: WeightSite, criterion: str, wanted: Any) -> bool:
     return bool(edges) and edges == ([wanted] * len(edges) if isinstance(wanted, int) else list(wanted))
 
 
+def _is_expression(expression: str, name: str) -> bool:
+    """Tell whether a name fits as a regular expression what it does not fit as a shell pattern."""
+    try:
+        return re.fullmatch(expression, name) is not None and not fnmatchcase(name, expression)
+    except re.error:
+        return False
+
+
 def _describe(site: WeightSite) -> str:
     layer = site.layer[0] if site.layer else "unknown layer"
     size = "x".join(map(str, site.kernel_shape)) or "none"
     return f"{site.name!r} ({layer}, kernel size {size}, group {site.group!r})"
 
 
-def _idle(rule: Rule, parameters: Collection[WeightSite]) -> str:
-    """Say why a rule decides on no parameter, and what would."""
-    if any(rule.fits(site) for site in parameters):
-        return "fits only parameters that rules before it decide on. Put it before them, or leave it out."
+def _misfit(rule: Rule, parameters: Collection[WeightSite]) -> str:
+    """Say why a rule fits no parameter, and what would."""
     known = {
         "name": {site.name for site in parameters},
         "module": {name for site in parameters for name in site.layer},
@@ -220,7 +253,10 @@ def _idle(rule: Rule, parameters: Collection[WeightSite]) -> str:
     }
     for criterion, wanted in rule.criteria.items():
         if not any(_meets(site, criterion, wanted) for site in parameters):
-            return f"fits no parameter, since none has this {criterion}. {suggest(str(wanted), known[criterion])}"
+            hint = ""
+            if criterion == "name" and any(_is_expression(wanted, name) for name in known["name"]):
+                hint = f"{PATTERNS.format(name=wanted)} "
+            return f"fits no parameter, since none has this {criterion}. {hint}{suggest(str(wanted), known[criterion])}"
     return "fits no parameter: each of its criteria is met by some, but all together by none. Drop one."
 
 

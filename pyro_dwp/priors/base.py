@@ -6,12 +6,15 @@ model expands it over the channels. Hang constants on buffers, so that they move
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection
+from typing import Any
 
+import pyro
 import torch
 from pyro.distributions import TorchDistribution
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import nn
 
-from pyro_dwp.errors import ConfigError
+from pyro_dwp.errors import ConfigError, PyroDwpError
 from pyro_dwp.sites import WeightSite, has_voxels
 
 
@@ -46,23 +49,77 @@ class PriorFamily(nn.Module, ABC):
             parameters: all of the network, whether this prior exposes them or not.
 
         Raises:
-            ConfigError: if the prior of an exposed parameter does not fit it.
+            ConfigError: if the prior of an exposed parameter does not fit it, is discrete, or has arguments that make no
+                distribution, such as a negative scale.
         """
         for site in filter(self.exposes, parameters):
-            self.site_distribution(site)
+            self._check_values(site)
 
     def site_distribution(self, site: WeightSite) -> TorchDistribution:
         """Return the prior of a whole site: batch shape (), event shape `site.shape`.
 
         Raises:
-            ConfigError: if `distribution` returned a prior for kernels of another shape.
+            ConfigError: if `distribution` returned no Pyro distribution, or a prior for kernels of another shape.
         """
-        prior = self.distribution(site)
+        if "_modules" not in self.__dict__:
+            raise ConfigError(
+                f"{_name(self)} is not set up as a module. Begin its constructor with super().__init__()."
+            )
+        prior: Any = self.distribution(site)
+        if not isinstance(prior, TorchDistributionMixin):
+            raise ConfigError(f"{_name(self)}.distribution({_of(site)}) {_misfit(prior)}")
         fits = prior.batch_shape in (torch.Size(), site.batch_shape)
         if not fits or prior.event_shape != site.kernel_shape:
             raise ConfigError(
-                f"The prior of site {site.name!r} (group {site.group!r}) must be over one kernel of shape "
-                f"{tuple(site.kernel_shape)}, but {type(self).__name__} gave batch shape {tuple(prior.batch_shape)} and "
-                f"event shape {tuple(prior.event_shape)}. Fit or choose a prior for kernels of this shape."
+                f"The prior of {_of(site)} must be over one kernel of shape {tuple(site.kernel_shape)}, but {_name(self)} gave "
+                f"batch shape {tuple(prior.batch_shape)} and event shape {tuple(prior.event_shape)}. Fit or choose a prior for "
+                "kernels of this shape."
             )
-        return prior.expand(site.batch_shape).to_event(len(site.batch_shape))
+        expanded: TorchDistribution = prior.expand(site.batch_shape).to_event(len(site.batch_shape))
+        return expanded
+
+    def _check_values(self, site: WeightSite) -> None:
+        """Refuse a prior of a site that has arguments no distribution can have, or no real support."""
+        try:
+            with pyro.validation_enabled():  # scripts turn it off, and would sample from N(0, -1)
+                prior = self.site_distribution(site)
+        except PyroDwpError:
+            raise
+        except ValueError as problem:
+            said = str(problem).partition("\n")[0].rstrip(":. ")  # below it torch lists every value
+            raise ConfigError(
+                f"{_name(self)}.distribution({_of(site)}) cannot be built: {said}. Check the arguments of the distribution: a "
+                "scale is positive, and every argument a finite number."
+            ) from problem
+        try:
+            discrete = prior.support.is_discrete
+        except NotImplementedError:
+            return  # it does not tell
+        if discrete:
+            raise ConfigError(
+                f"{_name(self)}.distribution({_of(site)}) is discrete, but a weight is a real number. Return a distribution "
+                "over real kernels, such as pyro.distributions.Normal or Laplace."
+            )
+
+
+def _name(prior: PriorFamily) -> str:
+    return type(prior).__name__
+
+
+def _of(site: WeightSite) -> str:
+    return f"site {site.name!r} (group {site.group!r})"
+
+
+def _misfit(found: Any) -> str:
+    """Say what is wrong with something that is no Pyro distribution, and the cure."""
+    if found is None:
+        return "returned nothing. Is a return missing?"
+    if isinstance(found, torch.distributions.Distribution):
+        return (
+            f"returned torch's {type(found).__name__}, which is no Pyro distribution. Take the class of the same name from "
+            "pyro.distributions, and .to_event(n) in place of Independent."
+        )
+    return (
+        f"must return a Pyro distribution over one kernel, but returned a {type(found).__name__}. Return one of "
+        "pyro.distributions, such as Normal(zeros, scale).to_event(n), n the number of axes of a kernel."
+    )

@@ -126,6 +126,11 @@ class DeepWeightDensity(KernelDensity):
         """Number of the decoder's parameters; the encoder is no part of the density."""
         return sum(parameter.numel() for parameter in self.decoder.parameters())
 
+    def check(self) -> None:
+        """Refuse a scale of the kernels that is not positive."""
+        self.require_positive("encoder.kernel_scale")
+        self.require_positive("decoder.kernel_scale")
+
     def distribution(self, group: str = "") -> DeepWeightPrior:
         """Return p(w) = ∫ p(w|z) p(z) dz of one kernel."""
         return DeepWeightPrior(self.decoder, self.latent_dim, self.kernel_shape, group, self.origin)

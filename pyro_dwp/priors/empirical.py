@@ -69,6 +69,12 @@ class EmpiricalDensity(KernelDensity):
         """Mean and symmetric scatter matrix, T (T + 3) / 2, and ν."""
         return self.entries * (self.entries + 3) // 2 + self.student_t
 
+    def check(self) -> None:
+        """Refuse a scale_tril that is no Cholesky factor, and a ν that is not positive."""
+        self.require_cholesky("scale_tril")
+        if self.student_t:
+            self.require_positive("degrees")  # a fit may find ν ≤ 2: an infinite variance, which nothing here asks for
+
     def distribution(self, group: str = "") -> TorchDistribution:
         """Return the fitted distribution of one kernel."""
         if self.student_t:

@@ -172,6 +172,11 @@ class FlowDensity(KernelDensity):
         """Raise ConfigError where zuko is not installed."""
         import_flows()
 
+    def check(self) -> None:
+        """Refuse an L that is no Cholesky factor, and a ν that is not positive."""
+        self.require_cholesky("scale_tril")
+        self.require_positive("degrees")
+
     def start_from(self, fit: Elliptical) -> "FlowDensity":
         """Standardise by a Student t, take its tails, and return the density: until it is trained, it is that Student t."""
         self.mean.copy_(fit.mean)

@@ -19,6 +19,8 @@ from pyro_dwp.kernels.mixtures import GaussianMixture
 from pyro_dwp.priors.density import KernelDensity
 from pyro_dwp.priors.learned import LearnedPrior
 
+TOLERANCE = 1e-4  # of the sum of weights, which rounding to float32 moves by less than 1e-6
+
 
 class MixtureDensity(KernelDensity):
     """Mixture of Gaussians of one group.
@@ -53,6 +55,13 @@ class MixtureDensity(KernelDensity):
         """K means and symmetric covariances, T (T + 3) / 2 each, and K − 1 weights."""
         components = len(self.log_weights)
         return components * self.entries * (self.entries + 3) // 2 + components - 1
+
+    def check(self) -> None:
+        """Refuse weights that do not sum to 1, and a scale_tril that holds anything but Cholesky factors."""
+        self.require_cholesky("scale_tril")
+        total = self.log_weights.exp().sum().item()
+        if abs(total - 1) > TOLERANCE:
+            raise ValueError(f"log_weights should be those of weights that sum to 1, but theirs sum to {total:.4g}.")
 
     def distribution(self, group: str = "") -> TorchDistribution:
         """Return the fitted distribution of one kernel."""

@@ -22,6 +22,7 @@ from pyro_dwp.priors.density import KernelDensity, density_class
 
 KIND = "kernel prior"
 CURE = "Fit one with run/train_prior.py."
+EDITED = "The file was written by another version, or edited."
 PACKAGES = ("pyro-dwp", "torch", "pyro-ppl", "zuko")
 
 
@@ -96,8 +97,8 @@ def load_prior(
         family: that the file must be of; None takes any.
 
     Raises:
-        CheckpointError: if the file is missing, truncated, no prior, of another family or inconsistent, lacks an expected
-            group, or was fitted to kernels of another shape.
+        CheckpointError: if the file is missing, truncated, no prior, of another family or inconsistent, holds values that
+            make no density, lacks an expected group, or was fitted to kernels of another shape.
         ConfigError: if its family needs a package that is not installed.
     """
     path = Path(path)
@@ -117,6 +118,7 @@ def load_prior(
         }
         _check_template(path, group, density.state_dict(), filling)
         density.load_state_dict(filling)
+        _check_values(path, group, density)
     if tensors:
         raise CheckpointError(f"{path}: tensor {next(iter(tensors))} belongs to no group of its header. {CURE}")
     return StoredPrior(str(found), nn.ModuleDict(densities), dict(header["metadata"]), path)
@@ -134,6 +136,8 @@ def _build(path: Path, header: Mapping[str, Any]) -> dict[str, KernelDensity]:
     """Build empty densities as the header describes them."""
     try:
         built, _ = density_class(header["family"]), dict(header["metadata"])
+        if not header["groups"]:
+            raise ValueError("it names no group of kernels")
     except (KeyError, TypeError, ValueError) as problem:
         raise _undescribed(path, problem) from problem
     built.check_installed()
@@ -167,11 +171,31 @@ def _check_template(path: Path, group: str, template: Mapping[str, Tensor], foun
         got = tuple(found[name].shape) if name in found else "absent"
         if wanted != got:
             raise CheckpointError(
-                f"{path}: tensor {group}/{name} should be {wanted} by the file's own header, but is {got}. The file "
-                f"was written by another version, or edited. {CURE}"
+                f"{path}: tensor {group}/{name} should be {wanted} by the file's own header, but is {got}. {EDITED} "
+                f"{CURE}"
             )
-        if not found[name].isfinite().all():
-            raise CheckpointError(f"{path}: tensor {group}/{name} holds values that are not finite. {CURE}")
+        kept = template[name].dtype
+        if _numbers(found[name].dtype) != _numbers(kept):
+            raise CheckpointError(
+                f"{path}: tensor {group}/{name} should hold {_numbers(kept)} numbers, such as {kept}, but is of "
+                f"{found[name].dtype}. {EDITED} {CURE}"
+            )
+        if not found[name].to(kept).isfinite().all():
+            raise CheckpointError(f"{path}: tensor {group}/{name} holds values that are not finite in {kept}. {CURE}")
+
+
+def _numbers(dtype: torch.dtype) -> str:
+    """Name the kind of number, within which a file may be of another precision."""
+    if dtype == torch.bool:
+        return "boolean"
+    return "floating-point" if dtype.is_floating_point else "complex" if dtype.is_complex else "whole"
+
+
+def _check_values(path: Path, group: str, density: KernelDensity) -> None:
+    try:
+        density.check()
+    except ValueError as problem:
+        raise CheckpointError(f"{path}: in group {group!r}, {problem} {EDITED} {CURE}") from problem
 
 
 def _versions() -> dict[str, str]:

@@ -13,6 +13,8 @@ from pyro_dwp.report.kernel_grids import kernels
 from pyro_dwp.report.slices import slices
 from pyro_dwp.sites import WeightSite
 
+PLANES_AND_VOLUMES = (2, 3)  # axes of the kernels that `kernels` can draw
+
 
 def figure_cases(number: int, shown: int) -> range:
     """Return the positions of `shown` cases, spread evenly over `number` of them, so that they are not hand-picked.
@@ -38,10 +40,15 @@ def draw_case(folder: Path, case: ScoredCase) -> Path:
 
 
 def by_group(weights: Mapping[str, Tensor], sites: Mapping[str, WeightSite]) -> dict[str, Tensor]:
-    """Sort the kernels of a network's weights into groups: group → (n, K, ..., K)."""
+    """Sort the kernels of a network's weights into groups: group → (n, K, ..., K).
+
+    Sites without kernels of voxels, such as biases and linear layers, have nothing to look at and are left out.
+    """
     groups: dict[str, list[Tensor]] = {}
     for name, site in sites.items():
-        groups.setdefault(site.group, []).append(weights[name].detach().flatten(0, 1))
+        if len(site.kernel_shape) in PLANES_AND_VOLUMES:
+            found = weights[name].detach().flatten(0, len(site.batch_shape) - 1)
+            groups.setdefault(site.group, []).append(found)
     return {group: torch.cat(parts) for group, parts in groups.items()}
 
 
@@ -52,7 +59,7 @@ def draw_run(
     prior: Mapping[str, Tensor],
     sites: Mapping[str, WeightSite],
 ) -> None:
-    """Write figures/learning_curves.png and figures/kernels.png.
+    """Write figures/learning_curves.png and, where the sites have kernels of voxels, figures/kernels.png.
 
     Args:
         folder: of the run.
@@ -64,6 +71,8 @@ def draw_run(
     save_figure(
         learning_curves([dict(row) for row in history], unit="nats"), folder / "figures" / "learning_curves.png"
     )
-    title = "Kernels drawn from the posterior of this network (left) and from its prior (right)"
-    drawn = kernels(by_group(posterior, sites), by_group(prior, sites), title=title, names=("posterior", "prior"))
-    save_figure(drawn, folder / "figures" / "kernels.png")
+    inferred, expected = by_group(posterior, sites), by_group(prior, sites)
+    if inferred:
+        title = "Kernels drawn from the posterior of this network (left) and from its prior (right)"
+        drawn = kernels(inferred, expected, title=title, names=("posterior", "prior"))
+        save_figure(drawn, folder / "figures" / "kernels.png")

@@ -31,6 +31,12 @@ CURES = (
     "The checkpoint of an earlier epoch is intact. Usual cures: a lower schedule.learning_rate, clipped gradients, "
     "float32 instead of bf16, and a look at the images for values that are not finite."
 )
+UNTRAINED = "Nothing was trained yet, so the learning rate is not to blame."
+AT_FIRST = {
+    "data": "for data, values of the scans that are not finite, or weights so large that the network's output is not",
+    "kl": "for kl, a prior whose support is not all real numbers (such as HalfNormal or Uniform) under a guide over all of them, "
+    "or a mean or scale, of prior or guide, that is not a number",
+}
 PLATEAU_STATE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
 
 
@@ -219,7 +225,7 @@ def _epoch(task: Task, schedule: Schedule, number: int, seed: int, plateau: Redu
     for batch, indices in enumerate(epoch_order(task.size, seed, number).split(schedule.batch_size), start=1):
         values = task.step(indices)
         if not math.isfinite(values["loss"]):
-            raise TrainingError(f"In epoch {number}, step {batch}, the loss is not finite: {describe(values)}. {CURES}")
+            raise TrainingError(_diverged(values, number, batch))
         for name, value in values.items():
             sums[name] += value * len(indices)
         display.step(values)
@@ -233,3 +239,18 @@ def _epoch(task: Task, schedule: Schedule, number: int, seed: int, plateau: Redu
     columns = {"train": training, "validation": validation, "rate": rates}
     named = {f"{column}/{name}": value for column, values in columns.items() for name, value in values.items()}
     return {"epoch": number, **named, "seconds": time.monotonic() - start, "seconds_per_step": per_step}
+
+
+def _diverged(values: Mapping[str, float], epoch: int, step: int) -> str:
+    """Say which parts of a loss are not finite, and what to do; before the first step it can be nothing that was learned."""
+    parts = [name for name, value in values.items() if name != "loss" and not math.isfinite(value)]
+    found = f"In epoch {epoch}, step {step}, the loss is not finite: {describe(values)}."
+    if parts:
+        found += f" Of its parts not finite: {', '.join(parts)}."
+    if (epoch, step) != (1, 1):
+        return f"{found} {CURES}"
+    causes = [cause for part, cause in AT_FIRST.items() if part in parts]
+    likely = (
+        "; ".join(causes) if causes else "values of the training items, or weights to start from, that are not finite"
+    )
+    return f"{found} {UNTRAINED} Likely causes: {likely}."

@@ -174,7 +174,7 @@ def _enough(kernels: Tensor) -> Tensor:
     flat = kernels.flatten(1).double().cpu()
     if len(flat) < FEWEST_PER_ENTRY * flat.shape[1]:
         raise DataError(
-            f"A covariance of {flat.shape[1]} entries needs {FEWEST_PER_ENTRY * flat.shape[1]} kernels to fit or more, but a "
-            f"group of the bank leaves {len(flat)}. Collect kernels of more networks, or hold out fewer."
+            f"A covariance of {flat.shape[1]} entries needs {FEWEST_PER_ENTRY * flat.shape[1]} kernels to fit or more, but "
+            f"{len(flat)} are left. Collect kernels of more networks, or hold out fewer."
         )
     return flat

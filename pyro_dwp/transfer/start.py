@@ -1,6 +1,6 @@
 """Where inference starts: from a random network, from a source network, or from draws of the prior."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -70,9 +70,25 @@ def load_network(path: Path, network: nn.Module) -> dict[str, Any]:
     return facts
 
 
+class StartWeights(dict[str, Tensor]):
+    """Weights that a guide starts from, site name → weight, and the sites whose kernels have a place of their own.
+
+    Elsewhere kernels are drawn alike and independently, so that they might as well have changed places among the channels of
+    their site. A guide may make use of it, as `guides.Ensemble` does.
+
+    Args:
+        weights: site name → weight.
+        placed: names of the sites of a trained network's weights, or of draws around them.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor], placed: Collection[str] = ()) -> None:
+        super().__init__(weights)
+        self.placed = frozenset(placed)
+
+
 def start_weights(
     start: Start, sites: Mapping[str, WeightSite], network: nn.Module, prior: PriorFamily
-) -> dict[str, Tensor]:
+) -> StartWeights:
     """Return the weights that a guide starts from.
 
     Args:
@@ -83,14 +99,38 @@ def start_weights(
         prior: the target's prior.
 
     Returns:
-        Site name → weight, detached.
+        Site name → weight, detached. Kernels have places of their own if the start is "source", or a draw of a prior that
+        differs from kernel to kernel, such as `Pretrained`.
 
     Raises:
-        ConfigError: if `start` is none of the three.
+        ConfigError: if `start` is none of the three, or a weight is not finite.
     """
     if start not in get_args(Start):
         raise ConfigError(f"No start is called {start!r}. {suggest(start, get_args(Start))}")
     with torch.no_grad():
         if start == "prior":
-            return {name: prior.site_distribution(site).sample() for name, site in sites.items()}
-        return {name: network.get_parameter(name).detach().clone() for name in sites}
+            weights = {name: prior.site_distribution(site).sample() for name, site in sites.items()}
+        else:
+            weights = {name: network.get_parameter(name).detach().clone() for name in sites}
+    for name, weight in weights.items():
+        if not torch.isfinite(weight).all():
+            raise ConfigError(_not_finite(start, sites[name], network, prior))
+    placed = (
+        [name for name, site in sites.items() if prior.distribution(site).batch_shape] if start == "prior" else sites
+    )
+    return StartWeights(weights, placed if start != "random" else ())
+
+
+def _not_finite(start: Start, site: WeightSite, network: nn.Module, prior: PriorFamily) -> str:
+    """Say which weights are not finite, and the cure."""
+    where = f"site {site.name!r} (group {site.group!r})"
+    if start == "prior":
+        return (
+            f"A draw of the prior {type(prior).__name__} at {where} has weights that are not finite, so inference cannot start "
+            "from it. Look at the arguments of its distribution (a scale that is NaN, infinite or negative), or start from "
+            "elsewhere (--start random)."
+        )
+    return (
+        f"The {type(network).__name__} to start from has weights that are not finite at {where}. Initialise it otherwise, or "
+        "name another source network."
+    )

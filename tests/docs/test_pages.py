@@ -7,7 +7,9 @@ import pytest
 import torch
 from pyro.distributions import MultivariateNormal
 
+from guides import Guide
 from pyro_dwp.cli.names import load_class, resolve
+from pyro_dwp.errors import ConfigError
 from pyro_dwp.priors import PriorFamily
 from pyro_dwp.sites import WeightSite
 
@@ -31,3 +33,13 @@ def test_the_smooth_prior_is_the_gaussian_that_its_page_says() -> None:
     w = torch.randn(site.shape)
     expected = MultivariateNormal(torch.zeros(9), covariance).log_prob(w.reshape(8, 9)).sum()
     torch.testing.assert_close(prior.site_distribution(site).log_prob(w), expected)
+
+
+def test_the_guide_of_one_width_a_kernel_refuses_a_start_that_gives_it_none() -> None:
+    guide = load_class(resolve(f"{DOCS / 'examples' / 'per_kernel_guide.py'}:PerKernel", Guide, "test"))
+    site = WeightSite("conv.bias", torch.Size([4]), "bias")
+    assert (
+        guide({"conv.bias": site}, {"conv.bias": torch.ones(4)}, 0.5).distribution("conv.bias").variance.eq(0.25).all()
+    )
+    with pytest.raises(ConfigError, match=r"PerKernel scales site 'conv\.bias' .* all 0"):
+        guide({"conv.bias": site}, {"conv.bias": torch.zeros(4)})

@@ -14,6 +14,7 @@ from pyro_dwp.errors import ConfigError
 from pyro_dwp.infer import AuxiliaryELBO
 from pyro_dwp.sites import WeightSite
 from pyro_dwp.train import JointAdam
+from pyro_dwp.transfer import StartWeights
 
 SITES = {
     "a": WeightSite("a", torch.Size((6, 4, 3, 3)), "1"),
@@ -155,3 +156,21 @@ def test_it_is_built_from_a_config(given: dict, family: type[Guide], start: dict
 def test_an_ensemble_of_nobody_is_refused(start: dict) -> None:
     with pytest.raises(ConfigError, match="members=0"):
         Ensemble(SITES, start, members=0)
+
+
+def test_kernels_that_have_a_place_of_their_own_keep_it_in_every_member_unless_told_otherwise(start: dict) -> None:
+    def values(name: str, **settings: bool) -> list[torch.Tensor]:
+        ensemble = Ensemble(SITES, StartWeights(start, placed=["a"]), Point, members=3, **settings)
+        return [ensemble.member(m).parameter("value", name) for m in range(3)]
+
+    assert all(torch.equal(value, start["a"]) for value in values("a"))
+    assert not any(torch.equal(value, start["b"]) for value in values("b")[1:])
+    assert not any(torch.equal(value, start["a"]) for value in values("a", shuffle=True)[1:])
+
+
+def test_an_ensemble_of_ensembles_keeps_places_too(start: dict) -> None:
+    nested = Ensemble(
+        SITES, StartWeights(start, SITES), lambda *given: Ensemble(*given, guide=Point, members=2), members=2
+    )
+    values = [nested.member(i).member(j).parameter("value", "a") for i in range(2) for j in range(2)]
+    assert all(torch.equal(value, start["a"]) for value in values)

@@ -14,9 +14,10 @@ from pyro_dwp.errors import ConfigError
 from pyro_dwp.infer import AuxiliaryELBO
 from pyro_dwp.likelihoods import Categorical
 from pyro_dwp.nn import UNet
-from pyro_dwp.priors import Gaussian
+from pyro_dwp.priors import Assigned, Gaussian, Rule
 from pyro_dwp.sites import WeightSite, weight_sites
 from pyro_dwp.train import JointAdam, draw_network
+from pyro_dwp.transfer import start_weights
 
 
 def network_and_start(ndim: int = 3) -> tuple[UNet, dict, dict]:
@@ -123,6 +124,21 @@ def test_what_gives_a_guide_no_width_is_refused(family: type[Guide], sites: dict
         family(sites, {name: torch.zeros_like(value) for name, value in start.items()})
     with pytest.raises(ConfigError, match=f"{family.__name__} needs a positive relative_scale"):
         family(sites, start, relative_scale=0.0)
+
+
+def test_biases_that_start_at_0_are_refused_with_both_cures_and_each_of_them_works() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Conv2d(3, 2, 3))
+    for layer in network:
+        nn.init.zeros_(layer.bias)
+    everything = Assigned([Rule(Gaussian())])
+    sites = weight_sites(network, expose=everything.exposes)
+    with pytest.raises(
+        ConfigError, match=r"'0\.bias'.*all 0.*--start prior.*--prior assigned; {name: '\*\.bias', prior: null}"
+    ):
+        MeanField(sites, start_weights("random", sites, network, everything))
+    MeanField(sites, start_weights("prior", sites, network, everything))
+    kernels = weight_sites(network, expose=Assigned([Rule(None, name="*.bias"), *everything.rules]).exposes)
+    MeanField(kernels, start_weights("random", kernels, network, everything))
 
 
 @pytest.mark.parametrize("ndim", [2, 3])

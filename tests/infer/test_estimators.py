@@ -1,5 +1,8 @@
-import itertools
+"""What every estimator of the gradient keeps, what local reparametrisation gives up, and what is refused."""
+
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 
 import pyro
 import pyro.distributions as dist
@@ -7,7 +10,6 @@ import pytest
 import torch
 from pyro.infer import SVI, Predictive
 from pyro.infer.autoguide import AutoNormal
-from pyro.nn import PyroModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,72 +22,16 @@ from pyro_dwp.infer.estimators import Estimator, Flipout, LocalReparametrisation
 from pyro_dwp.likelihoods import Categorical
 from pyro_dwp.nn import UNet
 from pyro_dwp.priors import Gaussian
-from pyro_dwp.sites import LiftedNetwork, WeightSite, weight_sites
+from pyro_dwp.sites import WeightSite
 from pyro_dwp.train.optim import JointAdam
+
+_spec = importlib.util.spec_from_file_location("layer_programs", Path(__file__).with_name("layer_programs.py"))
+oracle = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(oracle)
+LAYERS, layer_and_input, programs, output = oracle.LAYERS, oracle.layer_and_input, oracle.programs, oracle.output
 
 ESTIMATORS = [SharedSample, Flipout, LocalReparametrisation]
 PER_EXAMPLE = [Flipout, LocalReparametrisation]
-
-# Every function of a layer, with stride, padding, dilation, groups and bias: (layer, edges of the input).
-LAYERS = {
-    "conv1d": (lambda: nn.Conv1d(4, 6, 3, padding=1), (7,)),
-    "conv2d": (lambda: nn.Conv2d(4, 6, 3, padding=1), (5, 4)),
-    "conv2d, no bias": (lambda: nn.Conv2d(4, 6, 3, bias=False), (5, 4)),
-    "conv2d, stride, groups": (lambda: nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2), (5, 6)),
-    "conv2d, dilation": (lambda: nn.Conv2d(4, 6, 3, dilation=(2, 1), padding="same"), (5, 4)),
-    "conv2d, circular": (lambda: nn.Conv2d(4, 6, 3, padding=1, padding_mode="circular"), (5, 4)),
-    "conv3d": (lambda: nn.Conv3d(4, 6, 3, padding=1), (3, 4, 3)),
-    "conv3d, stride, groups": (lambda: nn.Conv3d(4, 6, 2, stride=2, groups=2), (4, 4, 2)),
-    "transposed 2d": (lambda: nn.ConvTranspose2d(4, 6, 3), (3, 4)),
-    "transposed 2d, stride, groups": (
-        lambda: nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1, groups=2, dilation=2),
-        (3, 4),
-    ),
-    "transposed 3d": (lambda: nn.ConvTranspose3d(4, 6, 2, stride=2), (2, 3, 2)),
-    "linear": (lambda: nn.Linear(4, 6), ()),
-    "linear on positions": (lambda: nn.Linear(4, 6), (3,)),
-}
-
-
-class Program(PyroModule):
-    """Weights from a wide Gaussian, the network's output; noise of scale 1 on its labels."""
-
-    def __init__(self, network: nn.Module, expose: object = lambda site: True) -> None:
-        super().__init__()
-        self.sites = weight_sites(network, expose=expose)
-        self.network = LiftedNetwork(network, self.sites)
-
-    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        weights = {
-            name: pyro.sample(name, dist.Normal(0.0, 3.0).expand(s.shape).to_event()) for name, s in self.sites.items()
-        }
-        output = self.network(weights, x)
-        with pyro.plate("examples", len(x), dim=-1):
-            pyro.sample("y", dist.Normal(output.flatten(1), 1.0).to_event(1), obs=y)
-        return output
-
-
-def programs(network: nn.Module, scale: float = 0.3, **settings: object) -> tuple[Program, MeanField]:
-    model = Program(network, **settings)
-    start = {name: network.get_parameter(name).detach() for name in model.sites}
-    guide = MeanField(model.sites, start, scale)
-    with torch.no_grad():  # scales that differ from weight to weight
-        for name, site in model.sites.items():
-            guide.parameter("log_scale", name).add_(torch.randn(site.shape).mul(0.3))
-    return model, guide
-
-
-def layer_and_input(kind: str, examples: int = 3) -> tuple[nn.Module, Tensor]:
-    build, grid = LAYERS[kind]
-    shape = (*grid, 4) if "linear" in kind else (4, *grid)
-    return build(), torch.randn(examples, *shape)
-
-
-def output(program: object, guide: Guide, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return a program's output under a draw of the guide, and the draw."""
-    trace = pyro.poutine.trace(guide).get_trace()
-    drawn = {name: node["value"] for name, node in trace.nodes.items() if node["type"] == "sample"}
-    return pyro.poutine.replay(program, trace=trace)(x), drawn
 
 
 @pytest.fixture(autouse=True)
@@ -101,53 +47,6 @@ def test_without_noise_every_estimator_gives_the_plain_layer(estimator: type[Est
     torch.testing.assert_close(output(estimator()(model, guide), guide, x)[0], network(x), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", LAYERS)
-def test_flipout_gives_each_example_the_weights_that_its_signs_say(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    layer, x = layer_and_input(kind)
-    model, guide = programs(nn.Sequential(layer))
-    kept = []
-    draw = torch.randint
-    monkeypatch.setattr(torch, "randint", lambda *a, **k: kept.append(draw(*a, **k)) or kept[-1])
-    found, drawn = output(Flipout()(model, guide), guide, x)
-    s, r = (2.0 * bits - 1 for bits in kept)
-    for n, expected in enumerate(found):
-        weights = {}
-        for name, w in drawn.items():
-            mean = guide.parameter("mean", name)
-            weights[name] = mean + (w - mean) * (signs(layer, s[n], r[n]) if w.dim() > 1 else r[n])
-        plain = torch.func.functional_call(nn.Sequential(layer), weights, (x[n : n + 1],))[0]
-        torch.testing.assert_close(plain, expected)
-    assert (found[0] != found[1]).any()
-
-
-def signs(layer: nn.Module, s: Tensor, r: Tensor) -> Tensor:
-    """Return r sᵀ in the layout of the layer's weight, entry by entry."""
-    groups, transposed = getattr(layer, "groups", 1), getattr(layer, "transposed", False)
-    result = torch.empty(layer.weight.shape[:2])
-    for a, b in itertools.product(*map(range, result.shape)):
-        group = a // (len(result) // groups)
-        i, o = (a, group * result.shape[1] + b) if transposed else (group * result.shape[1] + b, a)
-        result[a, b] = s[i] * r[o]
-    return result[(..., *(None,) * (layer.weight.dim() - 2))]
-
-
-def exact_moments(layer: nn.Module, guide: MeanField, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean (P,) and covariance (P, P) of a layer's outputs for one example: the layer is linear in its weights."""
-    names = list(guide.sites)
-    means = tuple(guide.parameter("mean", name).detach() for name in names)
-
-    def outputs(*values: Tensor) -> Tensor:
-        weights = dict(zip(names, values, strict=True))
-        return torch.func.functional_call(nn.Sequential(layer), weights, (x,)).flatten()
-
-    jacobians = torch.autograd.functional.jacobian(outputs, means)
-    covariance = sum(
-        j.flatten(1) @ torch.diag(guide.parameter("log_scale", name).detach().mul(2).exp().flatten()) @ j.flatten(1).T
-        for name, j in zip(names, jacobians, strict=True)
-    )
-    return outputs(*means), covariance
-
-
 def spread(estimator: Estimator, layer: nn.Module, x: Tensor, examples: int) -> tuple[Tensor, MeanField]:
     """Return a layer's outputs (examples, P), all for the same input x (1, ...), each with noise of its own."""
     model, guide = programs(nn.Sequential(layer))
@@ -160,37 +59,17 @@ def test_local_reparametrisation_has_the_exact_mean_and_variance_of_every_output
     """4,000 examples; means within 4.5 standard errors √(v/4000), variances within 4.5 of v √(2/4000) (2.2 %)."""
     layer, x = layer_and_input(kind, 1)
     found, guide = spread(LocalReparametrisation(), layer, x, 4_000)
-    mean, covariance = exact_moments(layer, guide, x)
+    mean, covariance = oracle.exact_moments(layer, guide, x)
     variance = covariance.diagonal()
     assert ((found.mean(0) - mean).abs() / (variance / 4_000).sqrt()).max() < 4.5
     assert ((found.var(0) / variance - 1).abs() / (2 / 4_000) ** 0.5).max() < 4.5
-
-
-def test_flipout_has_the_exact_mean_and_covariance_of_all_outputs_and_no_correlation_between_examples() -> None:
-    """1,500 draws of two examples; every entry within 4.5 standard errors of a Gaussian's."""
-    layer, x = nn.Conv2d(2, 2, 2, padding=1), torch.randn(1, 2, 2, 2)
-    model, guide = programs(nn.Sequential(layer))
-    program = Flipout()(model, guide)
-    with torch.no_grad(), pyro.validation_enabled(False):
-        drawn = [output(program, guide, x.expand(2, -1, -1, -1))[0].flatten(1) for _ in range(1_500)]
-    pairs = torch.stack(drawn)
-    mean, covariance = exact_moments(layer, guide, x)
-    scale = covariance.diagonal().sqrt()
-    correlation = covariance / scale / scale[:, None]
-    one, other = ((pairs[:, n] - mean) / scale for n in (0, 1))
-    assert (one.mean(0).abs() * 1_500**0.5).max() < 4.5
-    error = ((1 + correlation.square()) / 1_500).sqrt()
-    assert ((one.T @ one / 1_500 - correlation) / error).abs().max() < 4.5
-    assert (correlation - torch.eye(len(mean))).abs().max() > 0.4
-    # Uncorrelated, but products of two examples share |Δ|: their kurtosis is up to 3.
-    assert ((one.T @ other / 1_500).abs() * (1_500 / 3) ** 0.5).max() < 4.5
 
 
 def test_local_reparametrisation_misses_the_covariance_of_voxels_and_so_biases_a_loss_that_flipout_does_not() -> None:
     """20,000 examples. Loss (Σ_p a_p)²: its mean is (Σ m_p)² + the sum of all covariances, of which it keeps the diagonal."""
     layer, x = nn.Conv2d(2, 1, 3, padding=1, bias=False), 1 + torch.rand(1, 2, 4, 4)
     found, guide = spread(LocalReparametrisation(), layer, x, 20_000)
-    mean, covariance = exact_moments(layer, guide, x)
+    mean, covariance = oracle.exact_moments(layer, guide, x)
     scale = covariance.diagonal().sqrt()
     neighbours = ((found[:, 5] - mean[5]) * (found[:, 6] - mean[6])).mean() / scale[5] / scale[6]
     assert neighbours.abs() < 4 / 20_000**0.5  # standard error 0.007
@@ -217,64 +96,11 @@ def test_where_no_outputs_share_weights_local_reparametrisation_is_exact(kind: s
         "transposed, one voxel in, one out": (nn.ConvTranspose2d(2, 3, 1), torch.randn(1, 2, 1, 1)),
     }[kind]
     found, guide = spread(LocalReparametrisation(), layer, x, 10_000)
-    mean, covariance = exact_moments(layer, guide, x)
+    mean, covariance = oracle.exact_moments(layer, guide, x)
     assert torch.equal(covariance, covariance.diagonal().diag())
     standardised = (found - mean) / covariance.diagonal().sqrt()
     error = ((1 + torch.eye(len(mean))) / 10_000).sqrt()
     assert ((standardised.T @ standardised / 10_000 - torch.eye(len(mean))) / error).abs().max() < 4.5
-
-
-class Twice(nn.Module):
-    """A network that uses one weight twice."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Conv2d(2, 2, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layer(self.layer(x).tanh())
-
-
-def test_flipout_gives_an_example_the_same_weights_at_every_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    network, x = Twice(), torch.randn(3, 2, 4, 4)
-    model, guide = programs(network)
-    kept, draw = [], torch.randint
-    monkeypatch.setattr(torch, "randint", lambda *a, **k: kept.append(draw(*a, **k)) or kept[-1])
-    found, drawn = output(Flipout()(model, guide), guide, x)
-    s, r = (2.0 * bits - 1 for bits in kept)
-    for n in range(3):
-        weights = {}
-        for name, w in drawn.items():
-            mean = guide.parameter("mean", name)
-            weights[name] = mean + (w - mean) * (signs(network.layer, s[n], r[n]) if w.dim() > 1 else r[n])
-        plain = torch.func.functional_call(network, weights, (x[n : n + 1],))[0]
-        torch.testing.assert_close(plain, found[n])
-
-
-def gradients(estimator: Estimator, model: Program, guide: MeanField, data: tuple, times: int) -> Tensor:
-    """Return gradients of the data term, (times, number of parameters)."""
-    program, parameters, elbo = estimator(model, guide), list(guide.parameters()), AuxiliaryELBO(kl_weight=0.0)
-    found = []
-    with pyro.validation_enabled(False):
-        for _ in range(times):
-            loss = elbo.differentiable_loss(program, guide, *data)
-            found.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)]))
-    return torch.stack(found)
-
-
-@pytest.mark.parametrize("ndim", [2, 3])
-def test_flipouts_gradient_agrees_with_the_shared_samples_and_is_less_noisy(ndim: int) -> None:
-    """A minibatch of 16, 200 draws: every mean within 4.5 standard errors; the variances' sum falls to 0.26 (3-D: 0.35) of it."""
-    convolution = {2: nn.Conv2d, 3: nn.Conv3d}[ndim]
-    network = nn.Sequential(convolution(1, 3, 3), nn.ReLU(), convolution(3, 2, 2), nn.Flatten())
-    x = 1 + torch.randn(16, 1, *[5] * ndim)  # examples have much in common, as scans have
-    y = torch.randn(network(x).shape)
-    model, guide = programs(network, 0.5)
-    shared, flipped = (gradients(e, model, guide, (x, y), 200) for e in (SharedSample(), Flipout()))
-    error = ((shared.var(0) + flipped.var(0)) / 200).sqrt()
-    assert ((shared.mean(0) - flipped.mean(0)).abs() / error).max() < 4.5
-    ratio = flipped.var(0).sum() / shared.var(0).sum()
-    assert ratio < 0.6
 
 
 def test_for_linear_layers_all_three_gradients_agree() -> None:
@@ -283,7 +109,7 @@ def test_for_linear_layers_all_three_gradients_agree() -> None:
     x = 1 + torch.randn(16, 3)
     y = torch.randn(16, 2)
     model, guide = programs(network, 0.5)
-    shared, *others = (gradients(e(), model, guide, (x, y), 200) for e in ESTIMATORS)
+    shared, *others = (oracle.gradients(e(), model, guide, (x, y), 200) for e in ESTIMATORS)
     for found in others:
         error = ((shared.var(0) + found.var(0)) / 200).sqrt()
         assert ((shared.mean(0) - found.mean(0)).abs() / error).max() < 4.5
@@ -295,7 +121,7 @@ def test_local_reparametrisations_gradient_is_finite_where_the_input_is_zero() -
     model, guide = programs(network)
     x = torch.zeros(2, 1, 6, 6)
     x[0, 0, 0, 0] = 1.0
-    found = gradients(LocalReparametrisation(), model, guide, (x, torch.zeros(2, 32)), 1)
+    found = oracle.gradients(LocalReparametrisation(), model, guide, (x, torch.zeros(2, 32)), 1)
     assert found.isfinite().all()
     assert found.any()
 
@@ -336,16 +162,6 @@ def test_the_model_itself_and_prediction_are_untouched() -> None:
     torch.testing.assert_close(drawn["_RETURN"][0], F.linear(x, weights["0.weight"], weights["0.bias"]))
 
 
-def test_what_is_no_layers_weight_keeps_the_shared_sample() -> None:
-    network = nn.Sequential(nn.Conv2d(2, 3, 1, bias=False), nn.InstanceNorm2d(3, affine=True))
-    with torch.no_grad():
-        network[1].bias.fill_(1.0)
-    x = torch.randn(2, 2, 4, 4)
-    model, guide = programs(network)
-    found, drawn = output(Flipout()(model, guide), guide, x)
-    torch.testing.assert_close(found.mean((2, 3)), drawn["1.bias"].expand(2, 3))
-
-
 class Families(Guide):
     """A guide of any distribution."""
 
@@ -369,7 +185,7 @@ def per_layer(shape: torch.Size) -> dist.TorchDistribution:
 
 def test_flipout_takes_a_gaussian_with_full_covariance_within_each_kernel() -> None:
     """The mean output of 500 draws is the mean kernel's, within 4.5 standard errors."""
-    model = Program(nn.Sequential(nn.Conv2d(2, 2, 3, bias=False)))
+    model = oracle.Program(nn.Sequential(nn.Conv2d(2, 2, 3, bias=False)))
     guide, x = Families(model.sites, per_kernel), torch.randn(2, 2, 3, 3)
     drawn = torch.stack([output(Flipout()(model, guide), guide, x)[0] for _ in range(500)])
     expected = F.conv2d(x, torch.full((2, 2, 3, 3), 0.5))
@@ -391,13 +207,13 @@ def test_flipout_takes_a_gaussian_with_full_covariance_within_each_kernel() -> N
 def test_a_family_that_an_estimator_is_wrong_for_is_refused_with_the_cure(
     estimator: type[Estimator], family: object, found: str
 ) -> None:
-    model = Program(nn.Sequential(nn.Conv2d(2, 2, 3, bias=False)))
+    model = oracle.Program(nn.Sequential(nn.Conv2d(2, 2, 3, bias=False)))
     with pytest.raises(ConfigError, match=f"{estimator.__name__} needs.*{found}.*site '0.weight'.*mean_field"):
         estimator()(model, Families(model.sites, family))
 
 
 def test_guides_that_cannot_say_their_distribution_are_refused_with_the_cure() -> None:
-    model = Program(nn.Sequential(nn.Linear(2, 2)))
+    model = oracle.Program(nn.Sequential(nn.Linear(2, 2)))
     for estimator in PER_EXAMPLE:
         with pytest.raises(ConfigError, match=r"AutoNormal.*shared sample"):
             estimator()(model, AutoNormal(model))

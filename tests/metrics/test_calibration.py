@@ -1,13 +1,14 @@
 """Proper scores against torch's cross-entropy, sums by hand, and their defining property."""
 
 import math
+from fractions import Fraction
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pyro_dwp.errors import DataError
+from pyro_dwp.errors import ConfigError, DataError
 from pyro_dwp.metrics import brier_score, calibration_error, negative_log_likelihood
 
 
@@ -69,6 +70,42 @@ def test_the_calibration_error_of_draws_from_the_probabilities_vanishes_with_the
     foreground = torch.rand(100, 100, 100)
     truth = (torch.rand(100, 100, 100) < foreground).long()
     assert calibration_error(torch.stack([1 - foreground, foreground]), truth) < 0.005  # a bin's error is about 0.002
+
+
+@pytest.mark.parametrize("bins", [1, 4, 20])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_calibration_error_is_its_definition_voxel_by_voxel(
+    classes: int, bins: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In exact arithmetic, over several chunks; probabilities are multiples of 1/64, so that many lie on an edge of a bin."""
+    monkeypatch.setattr("pyro_dwp.metrics.calibration.CHUNK", 17)
+    truth = torch.randint(0, classes, (6, 5, 7))
+    parts = torch.randint(0, 32 // (classes - 1) * 2 + 1, (classes - 1, 6, 5, 7))
+    probability = torch.cat([64 - parts.sum(0, keepdim=True), parts]) / 64
+    errors = []
+    for index in range(1, classes):
+        gathered: list[list[Fraction]] = [[] for _ in range(bins)]
+        for share, label in zip(parts[index - 1].flatten().tolist(), truth.flatten().tolist(), strict=True):
+            upper = [Fraction(edge + 1, bins) for edge in range(bins - 1)]
+            which = sum(Fraction(share, 64) >= edge for edge in upper)
+            gathered[which].append(Fraction(share, 64) - (label == index))
+        errors.append(sum(len(gaps) * abs(sum(gaps) / len(gaps)) for gaps in gathered if gaps) / truth.numel())
+    expected = float(sum(errors) / len(errors))
+    assert calibration_error(probability, truth, bins) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_calibration_error_loses_no_small_probability_in_a_large_sum() -> None:
+    """Half of float32's resolution at 4096 is 2⁻¹²: to a sum in float32 the 2²¹ probabilities of 2⁻¹³ add nothing."""
+    large, small = torch.full((2**17,), 2.0**-5), torch.full((2**21,), 2.0**-13)
+    foreground = torch.cat([large, small]).reshape(1, 1, -1)
+    truth = torch.zeros(foreground.shape, dtype=torch.int64)
+    truth[..., -(2**12 + 2**8) :] = 1  # as many as the probabilities' sum
+    assert calibration_error(torch.stack([1 - foreground, foreground]), truth) == 0
+
+
+def test_the_calibration_error_needs_a_bin() -> None:
+    with pytest.raises(ConfigError, match="at least 1 bin, but bins is 0"):
+        calibration_error(torch.full((2, 1, 1, 1), 0.5), torch.zeros(1, 1, 1, dtype=torch.int64), bins=0)
 
 
 @pytest.mark.parametrize("metric", [negative_log_likelihood, brier_score, calibration_error])

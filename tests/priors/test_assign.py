@@ -1,6 +1,7 @@
 """Rules: which parameter each selects, in what order, what is refused, and inference under several priors at once."""
 
 import copy
+from contextlib import nullcontext
 from fnmatch import fnmatchcase
 
 import pyro
@@ -95,7 +96,7 @@ def test_a_rule_selects_what_meets_all_of_its_criteria(criteria: dict, selected:
 
 
 def test_a_group_may_be_given_as_the_number_that_yaml_reads() -> None:
-    chosen = [name for name, site in parameters(unet()).items() if Rule(group=1).fits(site)]
+    chosen = [name for name, site in parameters(unet()).items() if Rule(None, group=1).fits(site)]
     assert chosen == [name for name, group in unet().kernel_groups().items() if group == "1"]
 
 
@@ -266,6 +267,25 @@ def test_rules_are_built_from_a_config_with_short_names_at_any_depth() -> None:
     assert check(prior, UNet()).encoders().keys() == {"2", "3", "4", "5", "6", "7"}
     rules[3]["prior"] = "deep_wight"
     with pytest.raises(
-        ConfigError, match=r"value\.init_args\.rules\.prior: .*'deep_wight'.*Did you mean 'deep_weight'"
+        ConfigError, match=r"prior family\.init_args\.rules\.prior: .*'deep_wight'.*Did you mean 'deep_weight'"
     ):
         instantiate(PriorFamily, {"class_path": "assigned", "init_args": {"rules": rules}})
+
+
+def test_a_rule_that_does_not_say_which_prior_is_refused_by_its_number() -> None:
+    with pytest.raises(ConfigError, match=r"Rule 2 of 2, over name up1\.\*, does not say which prior.*prior: null"):
+        Assigned([Rule(Gaussian(), name="up2.*"), Rule(name="up1.*")])
+    for given, refused in (({"name": "*"}, True), ({"name": "*", "prior": None}, False)):
+        value = {"class_path": "assigned", "init_args": {"rules": [given]}}
+        with pytest.raises(ConfigError, match="does not say which") if refused else nullcontext():
+            instantiate(PriorFamily, value)
+
+
+@pytest.mark.parametrize("name", [".*", r"up1\..*", "up1.conv_[12]+.weight"])
+def test_a_regular_expression_for_a_name_is_told_from_a_shell_pattern(name: str) -> None:
+    for rules in ([Rule(Gaussian(), name=name)], [Rule(Gaussian(), kernel_size=3), Rule(None, name=name)]):
+        with pytest.raises(ConfigError, match="looks like a regular expression, but names are shell patterns"):
+            check(Assigned([*rules, Rule(None, name="final*")]), unet())
+    with pytest.raises(ConfigError) as error:
+        check(Assigned([Rule(Gaussian(), kernel_size=3), Rule(None, name="upp1.*")]), unet())
+    assert "regular expression" not in str(error.value)

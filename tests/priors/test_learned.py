@@ -162,7 +162,7 @@ def test_a_student_t_is_not_read_from_a_file_of_gaussians(paths: dict[tuple[str,
 
 @RUNS
 def test_the_prior_that_ships_draws_kernels_of_the_size_of_the_others(name: str) -> None:
-    """Norms of 5,000 draws of each group: all finite, quantiles within a factor of 2 of the Student t's, none beyond 5 times its
+    """Of 5,000 draws of a group all are finite, quantiles within a factor of 2.5 of the Student t's, none beyond 5 times its
     largest."""
     prior = CLASSES[name](**({"student_t": True} if name == "student_t" else {}))
     for group in prior.stored.densities:
@@ -173,7 +173,7 @@ def test_the_prior_that_ships_draws_kernels_of_the_size_of_the_others(name: str)
         drawn, expected = norms
         assert drawn.isfinite().all()
         for quantile in (0.1, 0.5, 0.9):
-            assert 0.5 < float(drawn.quantile(quantile) / expected.quantile(quantile)) < 2
+            assert 0.4 < float(drawn.quantile(quantile) / expected.quantile(quantile)) < 2.5
         assert float(drawn.max() / expected.max()) < 5
 
 

@@ -203,6 +203,7 @@ def test_an_edited_tensor_is_named(path: Path, change: Callable[[dict], None], m
         {"family": "deeper_weight"},
         {"family": None},
         {"groups": None},
+        {"groups": {}},
         {"groups": ["1", "2"]},
         {"groups": {"1": {"kernel_shape": [3, 3, 3], "variant": "denser"}}},
         {"groups": {"1": {"kernel_shape": [3, 3, 3], "depth": 2}}},
@@ -215,6 +216,16 @@ def test_a_header_that_describes_no_prior_is_refused(path: Path, change: dict) -
     a_prior(path)
     rewrite(path, lambda _, header: header.update(change))
     with pytest.raises(CheckpointError, match=r"header of .*prior\.safetensors"):
+        load_prior(path)
+
+
+@pytest.mark.parametrize("version", ["this", "first"])
+def test_a_file_without_groups_and_tensors_is_refused(path: Path, version: str) -> None:
+    a_prior(path)
+    if version == "first":
+        rewrite(path, as_version_0_1_0)
+    rewrite(path, lambda tensors, header: (tensors.clear(), header.update(groups={} if version == "this" else [])))
+    with pytest.raises(CheckpointError, match=r"header of .*prior\.safetensors.*no group.*train_prior"):
         load_prior(path)
 
 

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import runpy
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -165,3 +166,27 @@ def target(chain: Path) -> Path:
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spare the figures, which take most of the time of a small run; those of the chain are looked at."""
     monkeypatch.setattr("pyro_dwp.report.run_figures.save_figure", lambda figure, path: path)
+
+
+@pytest.fixture
+def data(nifti_tumours: Path, tmp_path: Path) -> Path:
+    """A copy of the tumours, to be damaged."""
+    return shutil.copytree(nifti_tumours, tmp_path / "data")
+
+
+@pytest.fixture
+def refused(call: Call, tmp_path: Path) -> Call:
+    """Return a function of (parts of the error, script, *arguments), which must fail on its input and leave nothing."""
+
+    def run(parts: list[str], script: str, *arguments: object) -> str:
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+        done = call(tmp_path, script, *arguments)
+        assert done.status == 2, done.err + done.out
+        assert done.err.startswith("error: ")
+        assert done.err.count("error:") == 1
+        assert "Traceback" not in done.err
+        assert [part for part in parts if part not in done.err] == [], done.err
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+        return done.err
+
+    return run

@@ -8,11 +8,24 @@ from typing import Any
 import pytest
 
 Call = Callable[..., Any]
-OWN = "from pyro.infer.autoguide import AutoDiagonalNormal\n\n\nclass Mine(AutoDiagonalNormal):\n    pass\n"
+OWN = """
+import pyro.distributions as dist
+from pyro.infer.autoguide import AutoDiagonalNormal
+
+
+class Mine(AutoDiagonalNormal):
+    pass
+
+
+class Student(AutoDiagonalNormal):
+    def get_posterior(self, *args, **kwargs):
+        return dist.StudentT(5.0, self.loc, self.scale).to_event(1)
+"""
 GUIDES = {
     "AutoNormal": ["--guide", "pyro.infer.autoguide.AutoNormal", "--guide.init_scale", "0.01"],
     "AutoDelta": ["--guide", "pyro.infer.autoguide.AutoDelta"],
     "a file": ["--guide", "mine.py:Mine"],
+    "a file, distributions of sites not told": ["--guide", "mine.py:Student"],
     "nested": ["--guide", "ensemble", "--guide.guide", "pyro.infer.autoguide.AutoNormal", "--guide.members", "2"],
 }
 

@@ -1,6 +1,7 @@
 """The comparison of priors, on kernels that were drawn, not trained."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,9 +54,32 @@ def test_every_prior_gets_a_row_a_figure_and_is_kept_for_the_next_time(finished:
 
 
 def test_a_fit_that_fails_is_named(call: Call, folder: Path) -> None:
-    (folder / "small.yaml").write_text(yaml.safe_dump({**COMPARISON, "learned": {"odd": "--prior nothing"}}))
+    learned = {"empirical": "--prior empirical", "few": "--prior mixture --prior.components 5000"}
+    (folder / "small.yaml").write_text(yaml.safe_dump({**COMPARISON, "learned": learned}))
     flags = ["--config", "small.yaml", "--bank", "bank.safetensors", "--steps", "0", "--name", "both"]
     done = call(folder, "compare_priors", *flags)
     assert done.status != 0
     assert "train_prior.py" in done.err
-    assert "--prior nothing" in done.err
+    assert "--prior.components 5000" in done.err
+    assert (folder / "runs" / "both" / "empirical" / "prior.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("section", "settings", "said"),
+    [
+        ("learned", "--prior nothing", r"learned\.odd: .*no PriorFit called 'nothing'"),
+        ("learned", "--prior mixture --prior.componets 3", r"learned\.odd: FitMixture has no argument 'componets'"),
+        ("learned", "--prior mixture --held_out 0.5 --seed=3", r"learned\.odd: --held_out, --seed is set for all"),
+        ("fixed", {"class_path": "gausian"}, r"fixed\.odd: .*no PriorFamily called 'gausian'"),
+        ("fixed", {"class_path": "mixture"}, r"(?s)fixed\.odd: .*take the argument scale"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused_before_the_first_fit(
+    call: Call, folder: Path, section: str, settings: Any, said: str
+) -> None:
+    config = {**COMPARISON, section: {**COMPARISON[section], "odd": settings}}
+    (folder / "small.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    done = call(folder, "compare_priors", "--config", "small.yaml", "--bank", "bank.safetensors", "--name", "both")
+    assert done.status == 2
+    assert re.search(said, done.err)
+    assert not (folder / "runs").exists()

@@ -188,7 +188,18 @@ def test_a_resumed_fit_ends_with_the_same_prior(bank, flags):
 def test_a_group_of_too_few_kernels_is_one_clear_error(bank, capsys):
     flags = ["--bank", str(bank), "--name", "prior", "--prior", "mixture", "--validation", "0.3"]
     assert run_script(script("train_prior"), None, flags) == 2
-    assert "27 entries needs 54 kernels to fit or more, but a group of the bank leaves 50" in capsys.readouterr().err
+    assert (
+        "group '1': A covariance of 27 entries needs 54 kernels to fit or more, but 50 are left"
+        in capsys.readouterr().err
+    )
+    assert not Path("runs/prior").exists()
+
+
+@pytest.mark.parametrize("flags", ["--validation 0", "--validation 1", "--judged 0", "--held_out 0", "--held_out 1"])
+def test_a_share_that_holds_out_nothing_or_all_is_refused(bank, flags, capsys):
+    given = ["--bank", str(bank), "--name", "prior", "--prior", "empirical", *flags.split()]
+    assert run_script(script("train_prior"), None, given) == 2
+    assert "between 0 and 1" in capsys.readouterr().err
     assert not Path("runs/prior").exists()
 
 

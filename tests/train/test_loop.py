@@ -100,7 +100,33 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_resume(tmp_path: Path) -> No
 def test_a_loss_that_is_no_number_names_step_parts_and_cure(tmp_path: Path) -> None:
     task = tiny.TinyTask()
     task.step = lambda indices: {"loss": float("nan"), "kl": 3.0}
-    with pytest.raises(TrainingError, match=r"epoch 1, step 1.*loss nan  kl 3.*learning_rate"):
+    with pytest.raises(TrainingError, match=r"epoch 1, step 1.*loss nan  kl 3.*values of the training items"):
+        tiny.run(tmp_path, resume=False, task=task)
+
+
+@pytest.mark.parametrize(
+    ("part", "cause", "other"),
+    [("kl", "a prior whose support", "the scans"), ("data", "values of the scans", "support")],
+)
+def test_before_anything_is_trained_the_broken_part_is_named_and_not_the_rate(
+    tmp_path: Path, part: str, cause: str, other: str
+) -> None:
+    task = tiny.TinyTask()
+    task.step = lambda indices: {"loss": torch.inf, "data": -1.0, "kl": 3.0, part: torch.inf}
+    with pytest.raises(TrainingError, match=f"Of its parts not finite: {part}\\. Nothing was trained yet") as error:
+        tiny.run(tmp_path, resume=False, task=task)
+    assert cause in str(error.value)
+    assert other not in str(error.value)
+    assert "lower" not in str(error.value)
+
+
+@pytest.mark.parametrize(("finite", "place"), [(1, "epoch 1, step 2"), (STEPS_PER_EPOCH, "epoch 2, step 1")])
+def test_after_the_first_step_a_lower_rate_is_a_cure(tmp_path: Path, finite: int, place: str) -> None:
+    losses, task = iter([1.0] * finite + [torch.nan]), tiny.TinyTask()
+    task.step = lambda indices: {"loss": next(losses)}
+    with pytest.raises(
+        TrainingError, match=rf"{place}, .*checkpoint of an earlier epoch.*lower schedule\.learning_rate"
+    ):
         tiny.run(tmp_path, resume=False, task=task)
 
 

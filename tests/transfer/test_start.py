@@ -1,12 +1,13 @@
 from pathlib import Path
 
+import pyro.distributions as dist
 import pytest
 import torch
 
 from pyro_dwp.errors import CheckpointError, ConfigError
 from pyro_dwp.nn import UNet
-from pyro_dwp.priors import Gaussian
-from pyro_dwp.sites import weight_sites
+from pyro_dwp.priors import Assigned, Gaussian, Pretrained, PriorFamily, Rule
+from pyro_dwp.sites import WeightSite, weight_sites
 from pyro_dwp.transfer import load_network, save_network, scale_parameters, start_weights
 
 
@@ -63,3 +64,36 @@ def test_an_unknown_start_lists_the_legal_ones() -> None:
     network = UNet(channels=(2, 4))
     with pytest.raises(ConfigError, match="prior, random, source"):
         start_weights("sorce", weight_sites(network), network, Gaussian())
+
+
+class Broken(PriorFamily):
+    def distribution(self, site: WeightSite) -> dist.TorchDistribution:
+        return dist.Normal(torch.zeros(site.kernel_shape), torch.inf).to_event(len(site.kernel_shape))
+
+
+def test_a_draw_of_the_prior_that_is_not_finite_is_refused_with_class_site_and_group() -> None:
+    network = UNet(channels=(2, 4))
+    with pytest.raises(ConfigError, match=r"prior Broken at site 'init_conv.weight' \(group '1'\).*--start random"):
+        start_weights("prior", weight_sites(network), network, Broken())
+
+
+@pytest.mark.parametrize("start", ["random", "source"])
+def test_a_network_that_is_not_finite_is_refused_with_site_and_group(start: str) -> None:
+    network = UNet(channels=(2, 4))
+    with torch.no_grad():
+        network.get_parameter("up1.conv_1.weight")[0, 0, 0, 0, 0] = torch.nan
+    with pytest.raises(ConfigError, match=r"UNet to start from .* site 'up1.conv_1.weight' \(group '3'\)"):
+        start_weights(start, weight_sites(network), network, Gaussian())
+
+
+def test_kernels_have_places_in_a_source_network_and_in_draws_around_one(tmp_path: Path) -> None:
+    network = UNet(channels=(2, 4))
+    sites = weight_sites(network)
+    save_network(tmp_path / "a.safetensors", network, {})
+    around = Pretrained(str(tmp_path / "a.safetensors"))
+    mixed = Assigned([Rule(around, name="up*"), Rule(Gaussian(), kernel_size=3)])
+    assert start_weights("source", sites, network, Gaussian()).placed == set(sites)
+    assert start_weights("prior", sites, network, around).placed == set(sites)
+    assert start_weights("prior", sites, network, mixed).placed == {name for name in sites if name.startswith("up")}
+    assert start_weights("prior", sites, network, Gaussian()).placed == set()
+    assert start_weights("random", sites, network, around).placed == set()

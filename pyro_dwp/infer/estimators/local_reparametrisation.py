@@ -9,7 +9,8 @@ constant input 1. Mean and variance, and so the law of each single output given 
 
 *Biased for convolutions.* Two voxels p, p′ of one channel of one example share the weights, so their true covariance is
 Σ_j σ_j² x_pj x_p′j; here it is 0. The expected loss is that of another model, which draws its weights anew at each voxel of each
-layer's output. Noise that a posterior would send coherently through a whole scan averages out over it. What is exact:
+layer's output. Noise that a posterior would send coherently through a whole scan averages out over it. A weight used twice gets
+independent noise at each use, and the two outputs miss their covariance likewise. What is exact, for weights used once:
 
     a linear layer on one vector for each example, (B, I)                 no two outputs share a weight
     a convolution with one output voxel, whose kernel spans the input     the same
@@ -34,13 +35,13 @@ from pyro_dwp.sites import WeightSite
 
 
 class LocalReparametrisation(PerExample):
-    """A draw of each layer's output, not of its weights: exact for linear layers, biased for convolutions.
+    """A draw of each layer's output, not of its weights: exact for linear layers used once, biased for convolutions.
 
     For guides whose weights are independent Gaussians.
 
     Warning:
-        Voxels of a convolution's output get independent noise, though they share weights: the expected loss is that of
-        another model. `Flipout` is unbiased.
+        Voxels of a convolution's output get independent noise, though they share weights, and so do two uses of a layer:
+        the expected loss is that of another model. `Flipout` is unbiased.
 
     References:
         Kingma, Salimans, Welling 2015.

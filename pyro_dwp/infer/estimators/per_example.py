@@ -7,7 +7,8 @@ linear map *is* the very tensor that the model received at a site, the estimator
 
 Every such layer is linear in its input and linear in (weight, bias), so an estimator only calls it again with other values:
 stride, padding, dilation and groups are respected because they are passed on. What else uses a sampled tensor, such as the
-scale of a normalisation, keeps the draw that all examples share; that is unbiased, too.
+scale of a normalisation, keeps the draw that all examples share; that is unbiased, too, unless a layer uses the same tensor (as a
+tied weight that is transposed elsewhere).
 """
 
 from abc import abstractmethod
