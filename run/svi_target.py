@@ -183,9 +183,7 @@ def main(
     draw_run(folder, history.rows, posterior(), drawn, model.sites)
     mean, spread = table.mean(), table.std()["dice"]
     deviation = "" if spread is None else f", sd {spread:.3f}"
-    print(
-        f"Dice {mean['dice']:.3f}, IoU {mean['iou']:.3f} (of {len(scored)} {score} scans{deviation} of Dice): {folder}"
-    )
+    print(f"Dice {mean['dice']:.3f}, IoU {mean['iou']:.3f} ({len(scored)} {score} scans{deviation} of Dice): {folder}")
 
 
 if __name__ == "__main__":
