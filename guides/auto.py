@@ -54,7 +54,7 @@ REFUSED = {
     "AutoCallable": "is a container of other guides",
     "AutoMessenger": "makes each site's distribution from its prior while the model itself runs, and a stand-in has no prior",
 }
-LARGEST = 10**9  # numbers that an autoguide may hold; 4 GB in float32
+LARGEST = 10**8  # numbers that an autoguide may hold; with gradients and moments of Adam 1.6 GB in float32
 OURS = ("self", "model", "init_loc_fn", "create_plates")
 
 
@@ -214,7 +214,7 @@ def _check_size(family: type[AutoGuide], weights: int, settings: Mapping[str, An
     if issubclass(family, autoguide.AutoMultivariateNormal):
         columns = weights
     elif issubclass(family, autoguide.AutoLowRankMultivariateNormal):
-        columns = settings.get("rank", round(weights**0.5))
+        columns = settings.get("rank") or round(weights**0.5)
     if weights * columns > LARGEST:
         raise ConfigError(
             f"{family.__name__} would hold {weights * columns:.1e} numbers for these {weights} weights. Give a rank to "

@@ -182,8 +182,8 @@ def main(
     drawn = {site.name: prior.site_distribution(site).sample() for site in model.sites.values()}
     draw_run(folder, history.rows, posterior(), drawn, model.sites)
     mean, spread = table.mean(), table.std()["dice"]
-    deviation = "" if spread is None else f", sd {spread:.3f}"
-    print(f"Dice {mean['dice']:.3f}, IoU {mean['iou']:.3f} ({len(scored)} {score} scans{deviation} of Dice): {folder}")
+    deviation = "" if spread is None else f" (sd {spread:.3f})"
+    print(f"Dice {mean['dice']:.3f}{deviation}, IoU {mean['iou']:.3f} over {len(scored)} {score} scan(s): {folder}")
 
 
 if __name__ == "__main__":

@@ -136,6 +136,8 @@ def test_an_autoguide_that_would_fill_the_memory_is_refused() -> None:
     begin = {"w": torch.ones(()).expand(500, 100, 3, 3)}
     with pytest.raises(ConfigError, match=r"2\.0e\+11 numbers for these 450000 weights.*low_rank"):
         guides.auto.AutoMultivariateNormal(large, begin)
+    with pytest.raises(ConfigError, match=r"3\.0e\+08 numbers for these 450000 weights.*--guide\.rank 8"):
+        Auto(large, begin, "pyro.infer.autoguide.AutoLowRankMultivariateNormal")
 
 
 def test_the_adapter_shows_the_autoguides_own_arguments_and_a_relative_scale() -> None:
