@@ -1,26 +1,27 @@
 """Variational families over weight sites, one in each file.
 
-Every guide is called as ``GuideClass(sites, start, **settings)``: the sites it covers and the weights it starts from.
+A guide is built empty as ``GuideClass(sites, **settings)``. Then it is filled, by ``guide.start(draw, prior)`` with start
+weights or by ``load_state_dict`` with a trained posterior.
 """
 
 from guides.auto import Auto
 from guides.base import Guide
+from guides.channel_covariance import ChannelCovariance
 from guides.ensemble import Ensemble
 from guides.kernel_covariance import KernelCovariance
 from guides.latent import Latent
 from guides.low_rank import LowRank
-from guides.matrix_normal import MatrixNormal
 from guides.mean_field import MeanField
 from guides.point import Point
 
 __all__ = [
     "Auto",
+    "ChannelCovariance",
     "Ensemble",
     "Guide",
     "KernelCovariance",
     "Latent",
     "LowRank",
-    "MatrixNormal",
     "MeanField",
     "Point",
 ]

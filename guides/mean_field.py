@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 
 import pyro.distributions as dist
+from pydantic import PositiveFloat
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from guides.base import Guide
-from guides.initial import initial_scale
+from pyro_dwp.checks import checked
 from pyro_dwp.sites import WeightSite
 
 
@@ -16,22 +17,22 @@ class MeanField(Guide):
 
     Args:
         sites: site name → site.
-        start: site name → initial means m.
         relative_scale: initial standard deviation s of a site's weights, as a fraction of the root mean square of its
-            initial means. Too large a scale drowns the first steps in noise; too small a one never grows in a short run.
-
-    Raises:
-        ConfigError: if relative_scale is not positive, a start does not fit its site, or is all 0.
+            start weights. Too large a scale drowns the first steps in noise; too small a scale cannot grow in a short run.
     """
 
-    def __init__(
-        self, sites: Mapping[str, WeightSite], start: Mapping[str, Tensor], relative_scale: float = 0.1
-    ) -> None:
-        super().__init__(sites, start)
-        for name in sites:
-            scale = initial_scale(self, name, start[name], relative_scale)
-            self.add_parameter("mean", name, start[name])
-            self.add_parameter("log_scale", name, scale.log().expand(start[name].shape))
+    @checked
+    def __init__(self, sites: Mapping[str, WeightSite], relative_scale: PositiveFloat = 0.1) -> None:
+        super().__init__(sites)
+        self.relative_scale = relative_scale
+        for name, site in self.sites.items():
+            self.create("mean", name, site.shape)
+            self.create("log_scale", name, site.shape)
+
+    def start_site(self, name: str, weight: Tensor) -> None:
+        """Set m to the start weight, and one s for the whole site."""
+        self.fill("mean", name, weight)
+        self.fill("log_scale", name, self.initial_scale(name, weight, self.relative_scale).log())
 
     def distribution(self, name: str) -> TorchDistribution:
         """Return N(m, s²) over the weights of a site."""

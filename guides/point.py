@@ -11,17 +11,20 @@ from pyro_dwp.sites import WeightSite
 
 
 class Point(Guide):
-    """A single value for each weight; its entropy counts as 0.
+    """A single value m for each weight; its entropy counts as 0.
 
     Args:
         sites: site name → site.
-        start: site name → initial value m.
     """
 
-    def __init__(self, sites: Mapping[str, WeightSite], start: Mapping[str, Tensor]) -> None:
-        super().__init__(sites, start)
-        for name in sites:
-            self.add_parameter("value", name, start[name])
+    def __init__(self, sites: Mapping[str, WeightSite]) -> None:
+        super().__init__(sites)
+        for name, site in self.sites.items():
+            self.create("value", name, site.shape)
+
+    def start_site(self, name: str, weight: Tensor) -> None:
+        """Set m to the start weight."""
+        self.fill("value", name, weight)
 
     def distribution(self, name: str) -> TorchDistribution:
         """Return the point mass at m."""

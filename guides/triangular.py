@@ -4,13 +4,13 @@ from torch import Tensor
 
 
 def tril_from_root(root: Tensor) -> Tensor:
-    """Return the Cholesky factor L with L_ii = exp(R_ii) and L_ij = L_ii R_ij below the diagonal, of any real matrix R.
+    """Return the Cholesky factor L with L_ii = exp(R_ii) and L_ij = L_ii R_ij below the diagonal, for any real matrix R.
 
-    What is below the diagonal of R has no unit, and what is on it is a logarithm: a step of the optimiser changes the
-    covariance by the same fraction whatever the size of the weights.
+    Below its diagonal R has no unit, and its diagonal is a logarithm: a step of the optimiser changes the covariance by the same
+    fraction whatever the size of the weights.
 
     Args:
-        root: R, (..., n, n); what is above the diagonal is not read.
+        root: R, (..., n, n); entries above the diagonal are not used.
 
     Example:
         >>> import torch

@@ -36,7 +36,7 @@ def suggest(name: str, legal: Iterable[str], most: int = LISTED) -> str:
     Args:
         name: what was received.
         legal: every name that would have worked.
-        most: of more names than this only the number is said, and those that are close.
+        most: of a longer list only the number of names is given, and those that are close.
 
     Example:
         >>> suggest("gausian", ["gaussian", "laplace"])

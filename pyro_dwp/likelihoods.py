@@ -1,24 +1,27 @@
 """How labels are scored given logits.
 
-A likelihood is called inside a Pyro model, with the logits and, in training, the label. Its contribution is a sum over
-the scans of the batch; `AuxiliaryELBO(data_scale=N/b)` scales it to the data set's size.
+A likelihood is called inside a Pyro model's plate over scans, with the logits and, in training, the label. It contributes one
+number for each scan of the batch, which the plate scales to the data set (N/b).
 
 Axis letters: B batch, C classes, D H W voxels (H W alone in two dimensions), V voxels of a scan.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import pyro
 import torch
-from monai.losses import DiceLoss
+from annotated_types import Ge, Le
+from pydantic import PositiveFloat
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 from torch.nn import functional as F
 
-from pyro_dwp.errors import ConfigError
+from pyro_dwp.checks import checked
+
+__all__ = ["Categorical", "DiceCrossEntropy", "Likelihood", "VoxelCategorical", "dice_cross_entropy"]
 
 
 def dice_cross_entropy(logits: Tensor, label: Tensor, dice_weight: float = 0.99) -> Tensor:
@@ -44,6 +47,8 @@ def dice_cross_entropy(logits: Tensor, label: Tensor, dice_weight: float = 0.99)
         >>> round(dice_cross_entropy(sure, label).item(), 3)
         0.0
     """
+    from monai.losses import DiceLoss  # here, because MONAI takes seconds to import
+
     score = DiceLoss(
         include_background=False, to_onehot_y=True, softmax=True, reduction="none", smooth_nr=1.0, smooth_dr=1.0
     )(logits, label.unsqueeze(1))
@@ -87,7 +92,7 @@ class Likelihood(ABC):
 
     @abstractmethod
     def __call__(self, logits: Tensor, label: Tensor | None) -> None:
-        """Add log p(label | logits), summed over the scans of the batch, to the model.
+        """Add log p(label | logits) of each scan to the model, as one site `label` of batch shape (B,).
 
         Args:
             logits: (B, C, D, H, W) or (B, C, H, W).
@@ -101,41 +106,30 @@ class Categorical(Likelihood):
     Args:
         strength: power of the likelihood. Neighbouring voxels are far from independent; a strength below 1 counts a scan
             as fewer voxels than it has.
-
-    Raises:
-        ConfigError: if strength is not positive.
     """
 
-    def __init__(self, strength: float = 1.0) -> None:
-        if strength <= 0:
-            raise ConfigError(f"A likelihood's strength must be positive, but received {strength}.")
+    @checked
+    def __init__(self, strength: PositiveFloat = 1.0) -> None:
         self.strength = strength
 
     def __call__(self, logits: Tensor, label: Tensor | None) -> None:
         """Sample or score the site `label`."""
-        with pyro.plate("scans", logits.shape[0], dim=-1), pyro.poutine.scale(scale=self.strength):
+        with pyro.poutine.scale(scale=self.strength):
             pyro.sample("label", VoxelCategorical(logits), obs=label)
 
 
 class DiceCrossEntropy(Likelihood):
     """The paper's loss as a factor: log f = −strength · V · [0.99 (1 − Dice) + 0.01 cross-entropy] per scan.
 
-    Not a normalised likelihood: the loss has no natural unit, so `strength` fixes how many nats a loss of 1 is worth.
+    Not a normalised likelihood. The loss has no natural unit, so `strength` says how many nats a loss of 1 is worth.
 
     Args:
         strength: nats per voxel at a loss of 1.
         dice_weight: weight of the soft Dice loss, between 0 and 1; the cross-entropy has the rest.
-
-    Raises:
-        ConfigError: if strength is not positive or dice_weight is outside [0, 1].
     """
 
-    def __init__(self, strength: float = 0.1, dice_weight: float = 0.99) -> None:
-        if strength <= 0 or not 0 <= dice_weight <= 1:
-            raise ConfigError(
-                "DiceCrossEntropy needs a positive strength and a dice_weight in [0, 1], but received "
-                f"{strength=}, {dice_weight=}."
-            )
+    @checked
+    def __init__(self, strength: PositiveFloat = 0.1, dice_weight: Annotated[float, Ge(0), Le(1)] = 0.99) -> None:
         self.strength, self.dice_weight = strength, dice_weight
 
     def __call__(self, logits: Tensor, label: Tensor | None) -> None:
@@ -143,4 +137,4 @@ class DiceCrossEntropy(Likelihood):
         if label is not None:
             voxels = label[0].numel()
             loss = dice_cross_entropy(logits.float(), label, self.dice_weight)
-            pyro.factor("label", -self.strength * voxels * loss.sum())
+            pyro.factor("label", -self.strength * voxels * loss)

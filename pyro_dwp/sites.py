@@ -1,7 +1,7 @@
-"""Weight sites: which weights of a network are random variables, and how the network runs on given values of them.
+"""Weight sites: which weights of a network are random variables, and how the network runs with given values of them.
 
 The *site name* is the contract between network, prior and guide: it is the name of the weight in the network's
-`state_dict`, such as ``down1.conv_1.weight``. Neither prior nor guide sees the network; the network sees neither.
+`state_dict`, such as ``down1.conv_1.weight``. Neither prior nor guide sees the network, and the network sees neither.
 
 Axis letters: O I output and input channels, K edge of a kernel, B batch, C channel, D H W voxels.
 """
@@ -9,12 +9,28 @@ Axis letters: O I output and input channels, K edge of a kernel, B batch, C chan
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from pyro_dwp.errors import ConfigError, suggest
+
+Start = Callable[[], Mapping[str, Tensor]]
+"""Returns weights that a guide may start from, site name → weight; each call may return others."""
+
+
+def module_key(name: str) -> str:
+    """Turn any string into a name that torch accepts for a module or parameter, which may not contain a dot.
+
+    The string is percent-encoded, dots included, so that different strings have different names.
+
+    Example:
+        >>> module_key("up1.conv_1.weight"), module_key("a/b")
+        ('up1%2Econv_1%2Eweight', 'a%2Fb')
+    """
+    return quote(name, safe="").replace(".", "%2E")
 
 
 @dataclass(frozen=True)
@@ -29,8 +45,8 @@ class WeightSite:
         shape: of the parameter: (O, I, K, ..., K) for a convolution, (I, O, K, ..., K) for a transposed one, (O, I) for a
             linear layer, (O,) for a bias.
         group: name of the group of layers that share one kernel prior.
-        layer: names of the class of the layer that owns the parameter and of its bases, such as ("Conv3d", "_ConvNd").
-        fan_in: number of inputs that feed an output of the layer; 0 takes that of `shape`, I · K^n.
+        layer: names of the layer's class and of its base classes, such as ("Conv3d", "_ConvNd").
+        fan_in: number of inputs to each output of the layer; 0 takes that of `shape`, I · K^n.
     """
 
     name: str
@@ -59,7 +75,10 @@ class WeightSite:
         return self.batch_shape.numel()
 
 
-def has_voxels(site: WeightSite) -> bool:
+Sites = Mapping[str, WeightSite]
+
+
+def is_spatial_convolution(site: WeightSite) -> bool:
     """Tell whether a site is a convolution whose kernels have more than one voxel: Bayesian in the paper."""
     return site.kernel_shape.numel() > 1 and (not site.layer or "_ConvNd" in site.layer)
 
@@ -67,7 +86,7 @@ def has_voxels(site: WeightSite) -> bool:
 def weight_sites(
     network: nn.Module,
     groups: Mapping[str, str] | None = None,
-    expose: Callable[[WeightSite], bool] = has_voxels,
+    expose: Callable[[WeightSite], bool] = is_spatial_convolution,
 ) -> dict[str, WeightSite]:
     """List the parameters of a network that are random variables, in the network's order.
 
@@ -76,15 +95,15 @@ def weight_sites(
 
     Args:
         network: any module; its `kernel_groups()`, where it has that method, is used if `groups` is None.
-        groups: site name → group of kernels. A network without groups has one group for each kernel shape, and what
-            `groups` leaves out of sites without voxels is grouped likewise: "1x1x1", "bias", "Linear".
-        expose: tells of any parameter of the network whether it is a random variable.
+        groups: site name → group of kernels. Without groups there is one for each kernel shape. 1-voxel kernels, biases and
+            linear layers that `groups` leaves out are grouped in the same way: "1x1x1", "bias", "Linear".
+        expose: tells whether a parameter of the network is a random variable.
 
     Returns:
         Site name → site.
 
     Raises:
-        ConfigError: if there is no such site, a kernel of more than one voxel has no group, or a group names no site.
+        ConfigError: if there is no such site, a kernel of more than one voxel has no group, or `groups` names an unknown site.
 
     Example:
         >>> from pyro_dwp.nn import UNet
@@ -104,19 +123,21 @@ def weight_sites(
     sites = {name: site for name, site in candidates.items() if expose(site)}
     if not sites:
         raise ConfigError(
-            "A Bayesian network needs a parameter to be uncertain about, by default a convolution whose kernels have more "
-            f"than one voxel, but {type(network).__name__} has none. Use another network, expose other parameters by rules "
-            "(--prior assigned), or train this one by point estimation."
+            "A Bayesian network needs at least one random parameter, by default a convolution whose kernels have more than one "
+            f"voxel, but {type(network).__name__} has none. Use another network, or expose other parameters by rules "
+            "(--prior assigned)."
         )
     if groups is not None and (
-        missing := sorted(n for n, site in sites.items() if has_voxels(site) and n not in groups)
+        missing := sorted(n for n, site in sites.items() if is_spatial_convolution(site) and n not in groups)
     ):
         raise ConfigError(
-            f"Every weight site needs a group of kernels, but {missing[0]} has none. Add it to the groups of "
-            f"{type(network).__name__}; those present are {sorted(set(groups.values()))}."
+            f"Every weight site belongs to a group of kernels, but {missing[0]} has none. Add it to the groups of "
+            f"{type(network).__name__}, which are {sorted(set(groups.values()))}."
         )
     if unknown := sorted(set(groups or {}) - set(candidates)):
-        raise ConfigError(f"The groups name {unknown[0]!r}, which is no weight site. {suggest(unknown[0], candidates)}")
+        raise ConfigError(
+            f"The groups name {unknown[0]!r}, but no parameter has this name. {suggest(unknown[0], candidates)}"
+        )
     return sites
 
 
@@ -139,15 +160,19 @@ def _fan_in(module: nn.Module, weight: Tensor) -> int:
     return weight.shape[1:].numel()
 
 
-def declared(network: nn.Module, attribute: str) -> int:
-    """Return a number that a network says of itself: `classes` of its output, or `in_channels` of its input.
+def required_attribute(network: nn.Module, attribute: str) -> int:
+    """Return a number that a segmentation network must declare: `classes` of its output, or `in_channels` of its input.
+
+    Args:
+        network: any module.
+        attribute: "classes" or "in_channels".
 
     Raises:
-        ConfigError: if it does not.
+        ConfigError: if the network has no such attribute.
 
     Example:
         >>> from pyro_dwp.nn import UNet
-        >>> declared(UNet(), "classes")
+        >>> required_attribute(UNet(), "classes")
         2
     """
     value = getattr(network, attribute, None)
@@ -159,10 +184,19 @@ def declared(network: nn.Module, attribute: str) -> int:
     return value
 
 
-class LiftedNetwork(nn.Module):
+def classes_and_channels(network: nn.Module) -> tuple[int, int]:
+    """Return the classes of a segmentation network's output and the channels of its input.
+
+    Raises:
+        ConfigError: if it lacks one of the attributes `classes` and `in_channels`.
+    """
+    return required_attribute(network, "classes"), required_attribute(network, "in_channels")
+
+
+class FunctionalNetwork(nn.Module):
     """A copy of a network that takes the weights of its sites as an argument; the original is unchanged.
 
-    The copy's own parameters are those that stay point parameters; the weights at sites are not among them.
+    The copy's own parameters are the point parameters; the weights at sites are not among them.
 
     Args:
         network: the network to copy.
@@ -171,10 +205,10 @@ class LiftedNetwork(nn.Module):
     Example:
         >>> from pyro_dwp.nn import UNet
         >>> network = UNet(channels=(2, 4), ndim=2)
-        >>> lifted = LiftedNetwork(network, weight_sites(network))
-        >>> weights = {name: network.get_parameter(name) for name in lifted.sites}
+        >>> functional = FunctionalNetwork(network, weight_sites(network))
+        >>> weights = {name: network.get_parameter(name) for name in functional.sites}
         >>> image = torch.randn(1, 1, 8, 8)
-        >>> bool((lifted(weights, image) == network(image)).all())
+        >>> bool((functional(weights, image) == network(image)).all())
         True
     """
 
@@ -205,6 +239,6 @@ class LiftedNetwork(nn.Module):
             if found != site.shape:
                 raise ConfigError(
                     f"The network needs a weight of shape {tuple(site.shape)} at site {name!r}, but received "
-                    f"{'none' if found is None else tuple(found)}. Check what the guide returns for this site."
+                    f"{'none' if found is None else tuple(found)}. Check what the guide samples there."
                 )
         return functional_call(self.network, dict(weights), (image,))

@@ -1,13 +1,15 @@
 #!/usr/bin/env python
 """Compare methods on the same splits: one run of svi_target.py for each method and split, then one table.
 
-A method is a name and the flags that it adds to the config. Every run is a process of its own. Finished runs are kept,
-so that a comparison that was stopped goes on where it was.
+A method is a name and the settings that it adds to the target config. Every run is a process of its own. Finished runs are
+kept, so that a comparison that was stopped continues where it was.
 
-Example:
     python run/benchmark.py --config lgg_benchmark
 """
 
+import pyro_dwp.launch  # noqa: F401  # isort: skip  (first, so that Ctrl-C during the other imports ends quietly)
+
+import runpy
 import shlex
 import signal
 import subprocess
@@ -16,33 +18,31 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import nullcontext
 from pathlib import Path
 from threading import Event
+from typing import Any
 
-from pyro_dwp.cli import first_command, run_script, write_json
-from pyro_dwp.errors import ConfigError, TrainingError
+import yaml
+from pydantic import PositiveInt
+
+from pyro_dwp.errors import ConfigError, Interrupted, TrainingError, suggest
+from pyro_dwp.files import write_json, write_text
 from pyro_dwp.report.summary import summarise, summary_table
+from pyro_dwp.runs import Run, read_config, run_script
+from pyro_dwp.runs.folder import CONFIG, ROOT, differences
+from pyro_dwp.runs.script import read_configs, resolve_layers
+from pyro_dwp.settings import Call, merge
 
-HERE = Path(__file__).parent
+SCRIPT = Path(__file__).parent / "svi_target.py"
 INTERRUPTED = (130, -signal.SIGINT)
 
 
-def check(folder: Path, arguments: list[str]) -> None:
-    """Refuse a run that was begun with other arguments, in whatever order."""
-    begun = first_command(folder)[1:] if (folder / "config.yaml").exists() else arguments
-    one, other = (sorted(f" {shlex.join(given)}".split(" --")) for given in (begun, arguments))
-    if one != other:
-        raise ConfigError(
-            f"{folder} was begun with other arguments: {shlex.join(begun)}. Choose another --name, or delete it."
-        )
-
-
-def finish(folder: Path, arguments: list[str], log: bool, stop: Event) -> None:
-    """Run svi_target.py in this folder, or what is left of it, unless it has finished or another run has failed."""
+def finish(folder: Path, settings: dict[str, Any], target: str, log: bool, stop: Event) -> None:
+    """Run svi_target.py in this folder, or resume it, unless it has finished or another run has failed."""
     if stop.is_set() or (folder / "metrics.json").exists():
         return
-    again = ["--resume"] if (folder / "config.yaml").exists() else []
-    command = [sys.executable, str(HERE / "svi_target.py"), *arguments, *again]
+    config = write_text(folder.with_name(folder.name + ".yaml"), yaml.safe_dump(settings, sort_keys=False))
+    again = ["--resume"] if (folder / CONFIG).exists() else []
+    command = [sys.executable, str(SCRIPT), "--config", target, "--config", str(config), *again]
     path = folder.with_name(folder.name + ".log")
-    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") if log else nullcontext() as file:
         status = subprocess.run(command, stdout=file, stderr=file).returncode
     if status:
@@ -55,57 +55,65 @@ def finish(folder: Path, arguments: list[str], log: bool, stop: Event) -> None:
 
 def main(
     target: str,
-    methods: dict[str, str],
+    methods: dict[str, dict[str, Any]],
     reference: str,
-    splits: int = 3,
+    splits: PositiveInt = 3,
     name: str = "benchmark",
-    flags: str = "",
-    parallel: int = 1,
+    common: dict[str, Any] | None = None,
+    parallel: PositiveInt = 1,
 ) -> None:
     """Run every method on every split and print Dice and IoU with their spread over the splits.
 
     Args:
         target: config of run/svi_target.py, a file or a name in run/configs/.
-        methods: name of a method → the flags that it adds.
+        methods: name of a method → its settings.
         reference: name of the method that the others' Dice is compared with, scan by scan.
         splits: number of random splits; split i has split_seed i and seed i. The test scans are the same for all.
-        name: of the folder under runs/ that holds one folder for each run, and summary.json.
-        flags: added for all methods, before the method's own, for instance '--threads 1'.
+        name: name of the folder under runs/ that holds one folder for each run, and summary.json.
+        common: settings of all methods; those of a method win.
         parallel: runs at the same time; with more than one, each writes to runs/NAME/METHOD-split-i.log.
     """
-    if reference not in methods or parallel < 1 or splits < 1:
+    if reference not in methods:
         raise ConfigError(
-            f"A benchmark compares with one of its methods ({', '.join(methods)}) on at least one split, with at least one run "
-            f"at a time, but received {reference=}, {splits=}, {parallel=}."
+            f"reference is {reference!r}, but it must be one of the methods. {suggest(reference, methods)}"
         )
-    folders = {method: [Path("runs") / name / f"{method}-split-{i}" for i in range(splits)] for method in methods}
-    runs = {
-        folders[method][i]: [
-            *("--config", target, *shlex.split(f"{flags} {extra}"), "--split_seed", str(i), "--seed", str(i)),
-            *("--name", folders[method][i].relative_to("runs").as_posix()),
-        ]
-        for i in range(splits)
-        for method, extra in methods.items()
-    }
-    for folder, arguments in runs.items():
-        check(folder, arguments)
+    target_main, base = runpy.run_path(str(SCRIPT))["main"], read_configs(SCRIPT, [], target)
+    folders = {method: [ROOT / name / f"{method}-split-{i}" for i in range(splits)] for method in methods}
+    runs: dict[Path, dict[str, Any]] = {}
+    for method, settings in methods.items():  # every setting of every run is checked before the first one starts
+        for i, folder in enumerate(folders[method]):
+            own = {"split_seed": i, "seed": i, "name": folder.relative_to(ROOT).as_posix()}
+            runs[folder] = merge(merged := merge(common or {}, settings), own)
+            if fixed := sorted(merged.keys() & own.keys()):
+                raise ConfigError(f"methods.{method}: the benchmark sets {', '.join(fixed)}. Leave it out.")
+            recipe = resolve_layers(target_main, base | {Path(f"methods.{method}"): runs[folder]}, {})
+            given, begun = recipe.plain(), (folder / CONFIG).exists()
+            Run(
+                Call(SCRIPT, (), given), own["name"], overwrite=begun
+            )  # refuses a bad name and a folder that cannot be written
+            stored = read_config(folder) if begun else given
+            if (changed := differences(stored, given)) or differences(given, stored):
+                raise ConfigError(
+                    f"{folder} was begun with other settings: {'; '.join(changed) or 'fewer epochs'}. Choose another --name, or "
+                    "delete it."
+                )
     stop = Event()
     try:
         with ThreadPoolExecutor(parallel) as pool:
             try:
-                pending = [pool.submit(finish, *run, parallel > 1, stop) for run in runs.items()]
+                pending = [pool.submit(finish, *run, target, parallel > 1, stop) for run in runs.items()]
                 for done in as_completed(pending):
                     done.result()
             finally:
                 stop.set()
     except KeyboardInterrupt as interrupt:
-        raise KeyboardInterrupt(
+        raise Interrupted(
             "Stopped. Run the same command again: finished runs are kept, the last ones are resumed."
         ) from interrupt
     rows = summarise(folders, reference)
-    write_json(Path("runs") / name / "summary.json", rows)
+    write_json(ROOT / name / "summary.json", rows)
     print(summary_table(rows, reference))
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main, HERE / "configs" / "lgg_benchmark.yaml"))
+    sys.exit(run_script(main, "lgg_benchmark"))

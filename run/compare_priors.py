@@ -1,168 +1,120 @@
 #!/usr/bin/env python
 """Compare priors on the kernels of source networks: held-out nats per kernel, parameters, time to fit, time of a step.
 
-The learned priors are fitted by train_prior.py, each in a process and a folder of its own; a fit that is finished is kept.
-The others get the scale of each group's kernels and keep their other settings. "bound" marks lower bounds.
+Learned priors are fitted by train_prior.py, in processes of their own; the others get the scale of each group's kernels.
 
-Example:
     python run/compare_priors.py --bank runs/kernels/bank.safetensors --name comparison
 """
 
+import pyro_dwp.launch  # noqa: F401  # isort: skip  (first, so that Ctrl-C during the other imports ends quietly)
+
 import json
+import runpy
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import yaml
+from pydantic import NonNegativeInt, PositiveInt
 
 from guides import MeanField
 from models.segmentation import SegmentationModel
-from pyro_dwp.cli import begin_run, instantiate, run_script, write_json
-from pyro_dwp.cli.ahead import check_arguments
+from pyro_dwp import AuxiliaryELBO, DiceCrossEntropy, Gaussian, Prior, UNet, configure_pyro, start_function
+from pyro_dwp.checks import Share
 from pyro_dwp.errors import ConfigError, TrainingError
-from pyro_dwp.infer import AuxiliaryELBO
+from pyro_dwp.files import write_json, write_text
 from pyro_dwp.kernels.bank import KernelBank
-from pyro_dwp.kernels.information import Estimate
-from pyro_dwp.likelihoods import DiceCrossEntropy
-from pyro_dwp.nn import UNet
-from pyro_dwp.priors import Pretrained, PriorFamily
-from pyro_dwp.report import compare_kernels, save_figure
-from pyro_dwp.report.comparison import (
-    PriorRow,
-    comparison_table,
-    draw_kernels,
-    fixed_prior_gain,
-    group_scales,
-    pretrained_gain,
-)
-from pyro_dwp.train import configure_pyro, use_machine
+from pyro_dwp.report import compare_kernels, comparison, save_figure
+from pyro_dwp.runs import Run, run_script
+from pyro_dwp.runs.folder import CONFIG, ROOT, keeps_results
+from pyro_dwp.runs.script import resolve_layers
+from pyro_dwp.settings import Flat, instantiate, merge
+from pyro_dwp.train import Machine
 from pyro_dwp.train.timing import seconds_per_step
-from pyro_dwp.transfer import save_network, start_weights
 
-HERE = Path(__file__).parent
-CONFIG = HERE / "configs" / "priors.yaml"
-FIT = HERE / "train_prior.py"
+SCRIPT = Path(__file__).parent / "train_prior.py"
 
 
-def build_fixed(title: str, settings: dict[str, Any], scale: float) -> PriorFamily:
-    """Return a prior that is not fitted, its weights of this standard deviation."""
-    init = {**settings.get("init_args", {}), "scale": scale}
-    try:
-        prior: PriorFamily = instantiate(PriorFamily, {**settings, "init_args": init})
-    except ConfigError as error:
-        raise ConfigError(
-            f"fixed.{title}: {error}\nThese priors take the argument scale; learned ones stand under `learned`."
-        ) from error
-    return prior
-
-
-def fit(folder: Path, arguments: list[str]) -> dict[str, Any]:
-    """Fit a learned prior by train_prior.py, unless that is done, and return what it measured."""
-    if not (folder / "metrics.json").exists():
-        again = ["--resume"] if (folder / "config.yaml").exists() else []
-        command = [sys.executable, str(FIT), *arguments, *again]
-        if subprocess.run(command).returncode:
-            raise TrainingError(
-                f"{shlex.join(command)} failed; its message is above. Run the comparison again with --resume."
-            )
-    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
-    return metrics
+def time_step(prior: Prior, grid: tuple[int, ...], steps: int, device: torch.device) -> float | None:
+    """Return the seconds of a step of the default U-Net under a prior, with the mean-field guide; None for no steps."""
+    network = UNet(ndim=len(grid))
+    model = SegmentationModel(network, prior, DiceCrossEntropy())
+    guide = MeanField(model.sites)
+    guide.start(start_function("random", model.sites, network, prior), prior)
+    elbo = AuxiliaryELBO(prior.encoders(), kernels_per_group=400)
+    for module in (model, guide, elbo.encoders):
+        module.to(device)
+    image, label = torch.randn(2, 1, *grid, device=device), torch.randint(2, (2, *grid), device=device)
+    return seconds_per_step(model, guide, elbo, image, label, steps) if steps else None
 
 
 def main(
     bank: Path,
-    learned: dict[str, str],
-    fixed: dict[str, dict[str, Any]],
-    held_out: float = 0.2,
+    learned: dict[str, dict[str, Any]],
+    fixed: dict[str, Callable[..., Prior]],
+    run: Annotated[Run, Flat()],
+    machine: Annotated[Machine, Flat()],
+    held_out: Share = 0.2,
     seed: int = 0,
-    grid: tuple[int, ...] = (64, 64, 24),
-    batch: int = 2,
-    steps: int = 5,
-    kernels_per_group: int | None = 400,
-    name: str | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    device: str = "cpu",
-    threads: int | None = None,
+    grid: tuple[PositiveInt, ...] = (64, 64, 24),
+    steps: NonNegativeInt = 5,
 ) -> None:
     """Fit every prior to a bank of kernels and print one table; a figure shows samples beside real kernels.
 
     Args:
         bank: kernels of source networks, written by run/collect_kernels.py.
-        learned: name of a prior → flags of run/train_prior.py that fit it.
+        learned: name of a prior → settings of run/train_prior.py that fit it.
         fixed: name of a prior → its class and arguments, without `scale`, which is each group's root mean square.
-        held_out: share of the source networks that only judges.
-        seed: of split, fits and samples.
-        grid: of the images that a step is timed on, in voxels.
-        batch: images in a timed step.
-        steps: timed steps; the median counts. 0 times none.
-        kernels_per_group: kernels that the bound of an implicit prior is taken from in a timed step; None: all.
-        name: of the run's folder under runs/; None numbers it.
-        resume: continue the comparison of this name.
-        overwrite: delete the comparison of this name first.
-        device: where to compute, such as cpu or cuda.
-        threads: CPU threads; None leaves torch's choice.
+        held_out: share of the source networks that the priors are tested on.
+        seed: seed of split, fits and samples.
+        grid: edges of the images that a step is timed on, in voxels.
+        steps: number of timed steps on two images, of which the median is reported; 0 skips the timing.
     """
     configure_pyro(validation=False)
-    use_machine(device, threads)
-    common = {"--bank": str(bank), "--held_out": str(held_out), "--seed": str(seed), "--device": device}
-    common |= {"--threads": str(threads)} if threads else {}
-    for title, settings in fixed.items():  # a misspelt setting is refused before the first fit
-        build_fixed(title, settings, 1.0)
-    for title, flags in learned.items():
-        check_arguments(FIT, shlex.split(flags), {**common, "--name": title}, f"learned.{title}")
-    kernels = KernelBank.load(bank)
-    folder = begin_run("compare_priors", name, resume, overwrite)
+    device, kernels = machine.use(), KernelBank.load(bank)
+    splits = {group: kernels.split(group, held_out, seed) for group in kernels.groups}
+    scales = comparison.group_scales(kernels, held_out, seed)
+    around = {group: comparison.pretrained_gain(kernels, group, held_out, seed) for group in kernels.groups}
+    common = {"bank": str(bank), "held_out": held_out, "seed": seed, **vars(machine)}
+    fitter = runpy.run_path(str(SCRIPT))["main"]
+    for title, settings in learned.items():  # every setting of every fit is checked before the first one starts
+        if both := sorted(settings.keys() & {*common, "name"}):
+            raise ConfigError(f"learned.{title}: {', '.join(both)} is the same for all priors. Leave it out.")
+        resolve_layers(fitter, {Path(f"learned.{title}"): merge(settings, common)}, {})
+    matched = {title: comparison.matched_priors(title, make, scales) for title, make in fixed.items()}
+    folder = run.begin()
     rows, samples = [], {}
-
-    def time_step(prior: PriorFamily) -> float | None:
-        """Time a step of the default U-Net under a prior, with the mean-field guide."""
-        network = UNet(ndim=len(grid))
-        model = SegmentationModel(network, prior, DiceCrossEntropy())
-        guide = MeanField(model.sites, start_weights("random", model.sites, network, prior))
-        elbo = AuxiliaryELBO(prior.encoders(), kernels_per_group=kernels_per_group)
-        for module in (model, guide, elbo.encoders):
-            module.to(device)
-        image, label = torch.randn(batch, 1, *grid, device=device), torch.randint(2, (batch, *grid), device=device)
-        return seconds_per_step(model, guide, elbo, image, label, steps) if steps else None
-
-    for number, (title, settings) in enumerate(fixed.items(), start=1):
-        print(f"{title}, {number} of {len(fixed)} without a fit")
-        gains, samples[title] = {}, {}
-        for group, scale in group_scales(kernels, held_out, seed).items():
-            prior = build_fixed(title, settings, scale)
-            gains[group] = fixed_prior_gain(prior, group, *kernels.split(group, held_out, seed))
-            samples[title][group] = draw_kernels(prior.float(), group, kernels.group(group).shape[1:])
-        rows.append(PriorRow(title, gains, True, 0, None, time_step(prior)))
-
-    gains = {group: pretrained_gain(kernels, group, held_out, seed) for group in kernels.groups}
+    for title, priors in matched.items():
+        seconds = time_step(priors[kernels.groups[-1]], grid, steps, device)
+        gains = {group: comparison.fixed_prior_gain(prior, group, *splits[group]) for group, prior in priors.items()}
+        samples[title] = comparison.draw_kernels(priors, kernels)
+        rows.append(comparison.PriorRow(title, gains, True, 0, None, seconds))
     places = sum(map(torch.numel, kernels.kernels.values())) // int(kernels.metadata["snapshots"])
-    with TemporaryDirectory() as temporary:  # the time of a step is the same around any network
-        path = Path(temporary) / "network.safetensors"
-        save_network(path, UNet(ndim=len(grid)), {})
-        around_one = time_step(Pretrained(str(path)))
-    rows.append(PriorRow("pretrained: around one network", gains, True, places, None, around_one))
-
-    for number, (title, flags) in enumerate(learned.items(), start=1):
-        print(f"{title}, {number} of {len(learned)} to fit")
+    seconds = time_step(Gaussian(), grid, steps, device)  # a step takes as long around a network as around 0
+    rows.append(comparison.PriorRow("pretrained: around one network", around, True, places, None, seconds))
+    for title, settings in learned.items():
         part = folder / title
-        given = [text for pair in {**common, "--name": str(part.relative_to("runs"))}.items() for text in pair]
-        found = fit(part, [*given, *shlex.split(flags)])
-        init = {"path": str(part / "prior.safetensors")}
-        prior = instantiate(PriorFamily, {"class_path": found["family"], "init_args": init})
-        gains = {row["group"]: Estimate(**row["learned"]) for row in found["nats_per_kernel"]}
-        parameters, seconds = sum(found["parameters"].values()), sum(found["seconds"].values())
-        rows.append(PriorRow(title, gains, found["exact"], parameters, seconds, time_step(prior)))
+        if not (part / "metrics.json").exists():
+            own = merge(settings, {**common, "name": part.relative_to(ROOT).as_posix()})
+            config = write_text(folder / f"{title}.yaml", yaml.safe_dump(own, sort_keys=False))
+            command = [sys.executable, str(SCRIPT), "--config", str(config), *["--resume"] * (part / CONFIG).exists()]
+            if subprocess.run(command).returncode:
+                cure = f" Go on with --resume --name {folder.relative_to(ROOT)}." * keeps_results(folder)
+                raise TrainingError(f"{shlex.join(command)} failed; its message is above.{cure}")
+        found = json.loads((part / "metrics.json").read_text())
+        prior = instantiate(Prior, {"class": found["family"], "path": str(part / "prior.safetensors")}, title)
+        rows.append(comparison.fitted_row(title, found, time_step(prior, grid, steps, device)))
         torch.manual_seed(seed)
-        samples[title] = {group: draw_kernels(prior, group, kernels.group(group).shape[1:]) for group in gains}
+        samples[title] = comparison.draw_kernels(dict.fromkeys(kernels.groups, prior), kernels)
 
     write_json(folder / "metrics.json", [row.to_dict() for row in rows])
     save_figure(compare_kernels(kernels.kernels, samples), folder / "figures" / "kernels.png")
-    print(comparison_table(rows), f"Nats per kernel above an isotropic Gaussian. {folder}", sep="\n")
+    print(comparison.comparison_table(rows), f"Nats per kernel above an isotropic Gaussian. {folder}", sep="\n")
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main, CONFIG))
+    sys.exit(run_script(main, "priors"))

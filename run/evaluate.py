@@ -1,43 +1,42 @@
 #!/usr/bin/env python
 """Score a folder of predicted masks against a folder of true ones.
 
-Both hold NIfTI files on the same grids, matched by file name: NAME.nii.gz or NAME_mask.nii.gz (as run/predict.py
-writes) against NAME.nii.gz. Truths without a prediction are passed over; a prediction without a truth is an error.
+Both hold NIfTI files on the same grids, matched by name: NAME.nii.gz or NAME_mask.nii.gz (as run/predict.py writes) against
+NAME.nii.gz. A case is scored over the foreground labels that occur in its truth or in its prediction.
 
-Example:
-    python run/evaluate.py --predictions runs/my_run/predictions --truths my_labels --output my_scores
+    python run/evaluate.py --predictions runs/my_run/predictions --truths my_labels --output my_scores --allow_missing
 """
+
+import pyro_dwp.launch  # noqa: F401  # isort: skip  (first, so that Ctrl-C during the other imports ends quietly)
 
 import sys
 from pathlib import Path
 
-from pyro_dwp.cli import run_script
 from pyro_dwp.predict import score_folders
+from pyro_dwp.runs import run_script
 
 
 def main(
     predictions: str,
     truths: str,
     output: Path | None = None,
-    classes: int | None = None,
     label_map: dict[int, int] | None = None,
+    allow_missing: bool = False,
 ) -> None:
     """Print Dice and IoU of each case, their mean and standard deviation over cases.
 
-    A class that is empty in both masks scores 1, one that is empty in only one of them 0.
-
     Args:
-        predictions: folder of predicted masks (.nii.gz or .nii, whole numbers from 0 on).
+        predictions: folder of predicted masks (.nii.gz or .nii, non-negative whole numbers).
         truths: folder of true masks on the same grids.
-        output: folder that receives scores.json and scores.csv; None writes nothing.
-        classes: number of classes, background included; None counts up to the largest label in either folder.
-        label_map: class of each label that the truths store, where the predictions have merged some, for instance
-            {1: 1, 2: 1}; None keeps them.
+        output: folder for scores.json and scores.csv; null writes nothing.
+        label_map: class of each label of the truths, if the predictions of another program have merged or renumbered some, such
+            as {1: 1, 2: 1}. Predictions of run/predict.py say it themselves, in labels.json.
+        allow_missing: score what there is, and name the truths without a prediction.
     """
-    table = score_folders(predictions, truths, classes, label_map)
-    print(table.to_text())
+    scores = score_folders(predictions, truths, label_map, allow_missing)
+    print(scores.table.to_text(), *scores.notes, sep="\n")
     if output is not None:
-        print("Written:", *table.save(output))
+        print("Written:", *scores.table.save(output))
 
 
 if __name__ == "__main__":

@@ -1,74 +1,57 @@
 #!/usr/bin/env python
 """Fit a segmentation network to a few labelled scans by variational inference under a prior over its kernels.
 
-Without arguments: phantoms of a tumour, the deep weight prior that ships with the package, 5 scans to learn from.
-
-Example:
-    python run/svi_target.py
-    python run/svi_target.py --config lgg --prior gaussian --guide mean_field --guide.relative_scale 0.05
-    python run/svi_target.py --config lgg --guide point --prior gaussian --kl_weight 0 --start random   # no prior at all
+python run/svi_target.py                    # 5 phantoms of a tumour to learn from, the deep weight prior that ships
+python run/svi_target.py --guide point --prior gaussian --kl_weight 0 --start random             # without any prior
 """
+
+import pyro_dwp.launch  # noqa: F401  # isort: skip  (first, so that Ctrl-C during the other imports ends quietly)
 
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from rich.progress import track
-from torch import nn
+from pydantic import NonNegativeFloat, PositiveFloat
 
 from guides import Guide
-from guides.latent import describe_decoder
 from models.segmentation import SegmentationModel
-from pyro_dwp.cli import begin_run, run_script, write_json
-from pyro_dwp.data import CaseSource, Preprocess, keep_split, prepare, split_cases
-from pyro_dwp.errors import ConfigError
+from pyro_dwp import CaseSource, Likelihood, Preprocess, Prior
+from pyro_dwp.data import SplitPlan, check_cases, read_split, write_split
+from pyro_dwp.files import write_json
 from pyro_dwp.infer import AuxiliaryELBO, Estimator, SharedSample, check_guide, describe_scales, weight_scales
-from pyro_dwp.likelihoods import Likelihood
-from pyro_dwp.metrics import CaseTable
-from pyro_dwp.predict import score_cases
-from pyro_dwp.priors import PriorFamily
-from pyro_dwp.report import draw_case, draw_run, figure_cases
-from pyro_dwp.sites import declared
-from pyro_dwp.train import Logbook, Schedule, VariationalTask, configure_pyro, draw_network, fit, use_machine
-from pyro_dwp.train.resources import machine, peak_memory_mib
-from pyro_dwp.transfer import Start, load_network, scale_parameters, start_weights
-
-QUICK = Path(__file__).parent / "configs" / "quick.yaml"
+from pyro_dwp.nn import NetworkFactory, check_network
+from pyro_dwp.predict import Samples, score_cases, tabulate
+from pyro_dwp.report import draw_run
+from pyro_dwp.runs import Run, run_script
+from pyro_dwp.settings import Flat
+from pyro_dwp.sites import Sites, classes_and_channels
+from pyro_dwp.train import Logbook, Machine, Schedule, VariationalTask, configure_pyro, fit
+from pyro_dwp.transfer import StartKind, load_network, scale_parameters, start_function
 
 
 def main(
     data: CaseSource,
-    prior: PriorFamily,
-    guide: Callable[[dict, dict], Guide],
+    prior: Prior,
+    guide: Callable[[Sites], Guide],
     likelihood: Likelihood,
-    network: Callable[[], nn.Module],
+    network: NetworkFactory,
+    elbo: Annotated[Callable[[dict], AuxiliaryELBO], Flat()],
+    plan: Annotated[SplitPlan, Flat()],
+    run: Annotated[Run, Flat()],
+    machine: Annotated[Machine, Flat()],
+    preprocess: Preprocess,
+    schedule: Schedule,
     estimator: Callable[[], Estimator] = SharedSample,
-    preprocess: Preprocess = Preprocess(),  # noqa: B008 (immutable)
-    schedule: Schedule = Schedule(),  # noqa: B008 (immutable)
-    train: int = 5,
-    validation: int = 5,
-    test: int = 10,
-    split_seed: int = 0,
-    test_seed: int = 0,
-    start: Start = "prior",
+    start: StartKind = "prior",
     source: Path | None = None,
-    initial_scale: float = 1.0,
-    kl_weight: float = 1.0,
-    warm_up: int = 0,
-    draws: int = 1,
-    kernels_per_group: int | None = 400,
-    psi_rate: float = 1e-4,
-    clip_norm: float | None = None,
-    samples: int = 10,
+    initial_scale: PositiveFloat = 1.0,
+    encoder_learning_rate: NonNegativeFloat = 1e-4,
+    clip_norm: PositiveFloat | None = None,
+    samples: Samples = 10,
     score: Literal["test", "validation"] = "test",
     seed: int = 0,
-    name: str | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    device: str = "cpu",
-    threads: int | None = None,
 ) -> None:
     """Infer the weights of a segmentation network from a few scans, then score it on held-out ones.
 
@@ -77,114 +60,61 @@ def main(
         prior: distribution of a convolution kernel.
         guide: variational family of the weights.
         likelihood: how labels are scored given the network's output.
-        network: class of the network and its arguments.
-        estimator: how the noise of the weights enters the data term, and so how noisy its gradient is.
+        network: class of the network.
         preprocess: how a scan becomes the network's input.
-        schedule: length, batch size and learning rate (of θ, the guide and the network's point parameters).
-        train: number of scans to learn from.
-        validation: number of scans that steer the learning rate.
-        test: number of scans to score, once, at the end.
-        split_seed: of the choice of training and validation scans among those that are no test scans.
-        test_seed: of the choice of the test scans.
-        start: weights that the guide starts from: "prior" (a draw of it), "source" (a trained network) or "random" (He).
-        source: a network saved by run/train_source.py, which also gives the point parameters; needed by start=source.
-        initial_scale: factor on He's initialisation of the network, for point parameters and start=random.
-        kl_weight: weight β of the KL divergence in the ELBO; 1 is Bayes' rule, less tempers the posterior.
-        warm_up: steps over which the KL weight rises linearly from 0.
-        draws: latent draws per kernel in the bound; 1 is the paper's, more are tighter and dearer.
-        kernels_per_group: random kernels of each group that the bound is estimated from in a step (unbiased); None: all.
-        psi_rate: learning rate of ψ, the auxiliary encoders, per step; dimensionless.
-        clip_norm: largest L2 norm of the gradient of θ and of ψ; None clips nothing.
+        schedule: length, batch size and learning rate (of the guide and of the network's point parameters).
+        estimator: how the noise of the weights enters the data term, and so how noisy its gradient is.
+        start: weights that the guide starts from: a draw of the prior, a trained network (source), or He's (random).
+        source: network saved by run/train_source.py, which also gives the point parameters; needed by --start source.
+        initial_scale: factor on He's initialisation of the network, for point parameters and --start random.
+        encoder_learning_rate: learning rate of the auxiliary encoders r(z|w), per step.
+        clip_norm: largest L2 norm of the gradient, for the guide and the encoders separately; null does not clip.
         samples: networks drawn from the posterior to predict with.
-        score: scans that are scored at the end. Choose between methods by "validation": the test scans then stay unopened.
-        seed: of initialisation, order of the scans, noise of the inference and of the prediction.
-        name: of the run's folder under runs/; None numbers it.
-        resume: continue the run of this name.
-        overwrite: delete the run of this name first.
-        device: where to compute, such as cpu or cuda.
-        threads: CPU threads; None leaves torch's choice.
+        score: scans that are scored at the end; with validation the test scans are never predicted.
+        seed: seed of initialisation, order of the scans, noise of the inference and of the prediction.
     """
-    if start == "source" and source is None:
-        raise ConfigError("start=source needs a trained network: name one with --source runs/NAME/networks/FILE.")
-    if min(validation, test, samples) < 1:
-        raise ConfigError(
-            "A run needs a scan to validate with, one to test on and a posterior sample to predict with, but received "
-            f"{validation=}, {test=}, {samples=}. Set each to 1 or more."
-        )
     configure_pyro(validation=False)
-    use_machine(device, threads)
+    device = machine.use()
     torch.manual_seed(seed)
-    folder = begin_run("svi_target", name, resume, overwrite)
-    names = data.names()
-    split = keep_split(
-        folder / "split.json", names, lambda: split_cases(names, train, validation, test, split_seed, test_seed)
-    )
+
+    # The data: every scan of the run is read and checked before anything is trained.
+    make_network = lambda: scale_parameters(network(), initial_scale)  # noqa: E731
+    target = make_network()
+    if source or start == "source":
+        load_network(source, target)
+    split = read_split(run.folder / "split.json", data.names()) if run.resumed else plan.draw(data.names())
+    checked = check_cases(data, split.names, preprocess, *classes_and_channels(target), keep=split.learned_from)
+    training, validation = ([checked.prepared[name] for name in part] for part in (split.train, split.validation))
+    check_network(target, training[0].image)
 
     # The program: network, prior and likelihood make the model; the guide approximates its posterior.
-    target = scale_parameters(network(), initial_scale)
-    if source:
-        load_network(source, target)
-    classes, _ = (declared(target, number) for number in ("classes", "in_channels"))  # run/predict.py needs both
-    learning, steering = (prepare(data, part, preprocess, classes) for part in (split.train, split.validation))
-    with torch.no_grad():
-        target(learning[0].image[None])  # a network that does not fit the scans is refused before there is a run
     model = SegmentationModel(target, prior, likelihood)
-    posterior = guide(model.sites, start_weights(start, model.sites, target, prior))
+    posterior = guide(model.sites)
+    posterior.start(start_function(start, model.sites, target, prior, make_network), prior)
     check_guide(model.sites, prior, posterior)
-    decoder = describe_decoder(posterior, prior)
-    elbo = AuxiliaryELBO(prior.encoders(), kl_weight=kl_weight, draws=draws, kernels_per_group=kernels_per_group)
-    rates = {"theta": schedule.learning_rate, "psi": psi_rate}
-    task = VariationalTask(
-        model, posterior, elbo, learning, steering, rates, warm_up, clip_norm=clip_norm, estimator=estimator(), device=device
-    )  # fmt: skip
+    bound = elbo(prior.encoders())
+    rates = {"theta": schedule.learning_rate, "psi": encoder_learning_rate}
+    task = VariationalTask(model, posterior, bound, training, validation, rates, 2, clip_norm, estimator(), device)
+
+    folder = run.begin()
+    write_split(folder / "split.json", split)
     write_json(folder / "sites.json", {site.name: list(site.shape) for site in model.sites.values()})
-    print(
-        f"{folder}: {train} scans, the likelihood counts {train} / {schedule.batch_size} times, KL weight {kl_weight}"
-    )
-    if decoder:
-        print(decoder)
+    print(f"{folder}: {len(training)} scans, KL weight {bound.kl_weight}", checked.describe(), sep="\n")
     print("Before inference:", describe_scales(weight_scales(model.sites, prior, posterior)), sep="\n")
-
-    # Inference.
     with Logbook(folder) as logbook:
-        history = fit(task, schedule, folder, seed, resume, writer=logbook)
-        scales = weight_scales(model.sites, prior, posterior)
-        print("After inference:", describe_scales(scales), sep="\n")
+        history = fit(task, schedule, folder, seed, run.resumed, writer=logbook)
+    scales = weight_scales(model.sites, prior, posterior)
+    print("After inference:", describe_scales(scales), sep="\n")
 
-        # The test scans are opened here, for the first time.
-        scored = split.test if score == "test" else split.validation
-        table, shown, kept = CaseTable(), figure_cases(len(scored), 3), []
-        cases = score_cases(
-            lambda: draw_network(model.network, posterior), data, scored, preprocess, samples, seed,
-            folder / "predictions", device,
-        )  # fmt: skip
-        for number, case in enumerate(track(cases, f"{score} scans", total=len(scored))):
-            table.add(case.scan.name, case.scores)
-            if number in shown:
-                kept.append(case)
-        write_json(
-            folder / "metrics.json",
-            {
-                score: table.to_dict(),
-                "elbo": history.rows[-1],
-                "weight_scales": scales,
-                "seconds": history.seconds,
-                "seconds_per_step": history.seconds_per_step,
-                "peak_memory_mib": peak_memory_mib(device),
-                "machine": machine(device),
-            },
-        )
-
-        # Pictures last: the scores are kept whatever becomes of these.
-        for case in kept:
-            draw_case(folder, case)
-            logbook.slices(len(history.rows), case.scan.name, case.scan.image, case.truth, case.prediction.mask)
-    drawn = {site.name: prior.site_distribution(site).sample() for site in model.sites.values()}
-    draw_run(folder, history.rows, posterior(), drawn, model.sites)
-    mean, spread = table.mean(), table.std()["dice"]
-    deviation = "" if spread is None else f" (sd {spread:.3f})"
-    print(f"Dice {mean['dice']:.3f}{deviation}, IoU {mean['iou']:.3f} over {len(scored)} {score} scan(s): {folder}")
+    # Prediction: the test scans are predicted here, for the first time. Pictures come last, when the scores are safe.
+    held_out = split.test if score == "test" else split.validation
+    cases = score_cases(task.draw, data, held_out, preprocess, samples, seed, folder / "predictions", device)
+    table, shown = tabulate(cases, len(held_out), f"{score} scans")
+    found = {score: table.to_dict(), "elbo": history.rows[-1], "weight_scales": scales}
+    write_json(folder / "metrics.json", found | machine.cost(history))
+    draw_run(folder, history.rows, shown, model.sites, posterior(), prior)
+    print(f"{table.headline()} over {len(held_out)} {score} scan(s): {folder}")
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main, QUICK))
+    sys.exit(run_script(main, "quick"))

@@ -1,15 +1,20 @@
 """What every test relies on: fixed seeds, Pyro's store empty, validation on, one thread, the data folder if there is one."""
 
 import os
+import shutil
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyro
 import pytest
 import torch
 
-from pyro_dwp.train.settings import configure_pyro
+from pyro_dwp.runs import run_script
+from pyro_dwp.train import configure_pyro
+from tests.helpers import sample
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,6 +26,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 # Tests work on tiny tensors: more threads gain nothing, and wait for each other where other programs run.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+
+sys.dont_write_bytecode = True  # so that a test which compares the files of a folder sees no __pycache__
 
 # Whoever starts the tests in the background has Ctrl-C ignored, in this process and in those that it starts.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -47,3 +54,48 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("needs real scans: set PYRO_DWP_DATA to the folder that holds hippocampus/ and lgg/")
     return Path(folder).resolve()
+
+
+Call = Callable[..., int]
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Return a function that runs the script with these arguments in an empty folder and returns its exit status."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sample, "CALLS", [])
+    return lambda *arguments: run_script(sample.main, "quick", [str(word) for word in arguments])
+
+
+@pytest.fixture
+def received(call: Call) -> Callable[..., dict[str, Any]]:
+    """Return a function that runs the script and returns the arguments that `main` received."""
+
+    def run(*arguments: object) -> dict[str, Any]:
+        assert call(*arguments) == 0
+        return sample.CALLS[-1]
+
+    return run
+
+
+@pytest.fixture
+def refused(call: Call, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Return a function that runs the script, which must fail on its input and leave nothing, and returns the error."""
+
+    def run(*arguments: object) -> str:
+        capsys.readouterr()
+        before = sorted(Path().rglob("*"))
+        assert call(*arguments) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1
+        assert sorted(Path().rglob("*")) == before
+        return error
+
+    return run
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """A file of the user's own, with classes that work and classes that do not."""
+    return Path(shutil.copy(Path(sample.__file__).with_name("own_classes.py"), tmp_path / "mine.py"))

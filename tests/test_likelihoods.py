@@ -1,18 +1,27 @@
+import math
+
 import pyro
 import pytest
 import torch
 from torch.nn import functional as F
 
 from pyro_dwp.errors import ConfigError
-from pyro_dwp.likelihoods import Categorical, DiceCrossEntropy, VoxelCategorical, dice_cross_entropy
+from pyro_dwp.likelihoods import Categorical, DiceCrossEntropy, Likelihood, VoxelCategorical, dice_cross_entropy
+from tests.helpers.monte_carlo import assert_mean
+from tests.helpers.refusal import refuses
 
 LOGITS = torch.randn(2, 3, 4, 5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 LABEL = torch.randint(0, 3, (2, 4, 5, 6), generator=torch.Generator().manual_seed(1))
 
 
-def traced(likelihood: object) -> float:
-    trace = pyro.poutine.trace(lambda: likelihood(LOGITS, LABEL)).get_trace()
-    return trace.log_prob_sum().item()
+def traced(likelihood: Likelihood, total: int = 2) -> float:
+    """Return the log density of the labels of 2 of so many scans."""
+
+    def model() -> None:
+        with pyro.plate("scans", total, subsample=torch.arange(2), dim=-1):
+            likelihood(LOGITS, LABEL)
+
+    return pyro.poutine.trace(model).get_trace().log_prob_sum().item()
 
 
 def test_voxel_categorical_is_the_categorical_over_voxels() -> None:
@@ -24,20 +33,16 @@ def test_voxel_categorical_samples_with_the_softmax_frequencies() -> None:
     logits = torch.log(torch.tensor([0.2, 0.5, 0.3])).reshape(1, 3, 1, 1, 1).expand(1, 3, 20, 50, 20)
     drawn = VoxelCategorical(logits).sample()
     assert drawn.shape == (1, 20, 50, 20)
-    frequency = F.one_hot(drawn, 3).double().mean((0, 1, 2, 3))
-    error = (torch.tensor([0.16, 0.25, 0.21]) / 20_000).sqrt()
-    assert ((frequency - torch.tensor([0.2, 0.5, 0.3])).abs() < 4 * error).all()
+    assert_mean(F.one_hot(drawn, 3).double().reshape(-1, 3), torch.tensor([0.2, 0.5, 0.3]), within=0.005)
 
 
-def test_the_categorical_likelihood_is_a_sum_over_scans_to_the_power_of_its_strength() -> None:
+@pytest.mark.parametrize("total", [2, 7])
+@pytest.mark.parametrize("strength", [1.0, 0.25])
+def test_a_likelihood_is_a_sum_over_scans_to_the_power_of_its_strength_scaled_to_the_data_set(strength, total):
     full = -F.cross_entropy(LOGITS, LABEL, reduction="sum").item()
-    assert traced(Categorical()) == pytest.approx(full, rel=1e-5)
-    assert traced(Categorical(strength=0.25)) == pytest.approx(full / 4, rel=1e-5)
-
-
-def test_the_factor_is_the_loss_times_strength_and_voxels_summed_over_scans() -> None:
-    expected = -0.1 * LABEL[0].numel() * dice_cross_entropy(LOGITS.float(), LABEL).sum().item()
-    assert traced(DiceCrossEntropy(strength=0.1)) == pytest.approx(expected, rel=1e-5)
+    assert traced(Categorical(strength), total) == pytest.approx(full * strength * total / 2, rel=1e-5)
+    loss = LABEL[0].numel() * dice_cross_entropy(LOGITS.float(), LABEL).sum().item()
+    assert traced(DiceCrossEntropy(strength), total) == pytest.approx(-strength * loss * total / 2, rel=1e-5)
 
 
 def test_the_papers_loss_is_its_formula_for_two_classes() -> None:
@@ -60,7 +65,11 @@ def test_without_a_label_the_categorical_samples_one_and_the_factor_adds_nothing
     assert "label" not in pyro.poutine.trace(lambda: DiceCrossEntropy()(LOGITS, None)).get_trace().nodes
 
 
-def test_impossible_settings_are_refused() -> None:
-    for wrong in (lambda: Categorical(0.0), lambda: DiceCrossEntropy(-1.0), lambda: DiceCrossEntropy(dice_weight=2.0)):
-        with pytest.raises(ConfigError):
-            wrong()
+@pytest.mark.parametrize(
+    ("setting", "values"), [("strength", [0.0, -1.0, math.nan, math.inf]), ("dice_weight", [-0.1, 1.1, math.nan])]
+)
+def test_impossible_settings_are_refused(setting: str, values: list[float]) -> None:
+    for likelihood in (Categorical, DiceCrossEntropy) if setting == "strength" else (DiceCrossEntropy,):
+        for value in values:
+            with refuses(likelihood.__name__, f"{setting} is {value}", error=ConfigError):
+                likelihood(**{setting: value})

@@ -3,28 +3,28 @@
 from pyro.distributions import Normal
 
 from guides import Guide
-from guides.initial import initial_scale
 
 
 class PerKernel(Guide):
     """Gaussian with a mean for each weight and a standard deviation for each kernel.
 
     Args:
-        sites: site name → site.
-        start: site name → initial means.
         relative_scale: initial standard deviation as a fraction of the start's root mean square.
     """
 
-    def __init__(self, sites, start, relative_scale: float = 0.1) -> None:
-        super().__init__(sites, start)
+    def __init__(self, sites, relative_scale: float = 0.1) -> None:
+        super().__init__(sites)
+        self.relative_scale = relative_scale
         for name, site in sites.items():
-            scale = initial_scale(self, name, start[name], relative_scale)
-            self.add_parameter("mean", name, start[name])
-            self.add_parameter("log_scale", name, scale.log().expand(site.batch_shape))
+            self.create("mean", name, site.shape)
+            self.create("log_scale", name, (*site.batch_shape, *(1 for _ in site.kernel_shape)))
+
+    def start_site(self, name, weight):
+        """Fill the parameters of one site from its start weight."""
+        self.fill("mean", name, weight)
+        self.fill("log_scale", name, self.initial_scale(name, weight, self.relative_scale).log())
 
     def distribution(self, name):
         """Return q(w) of one site."""
-        mean = self.parameter("mean", name)
-        scale = self.parameter("log_scale", name).exp()
-        widths = scale.reshape(*scale.shape, *(1 for _ in self.sites[name].kernel_shape))
-        return Normal(mean, widths.expand_as(mean)).to_event(mean.dim())
+        mean, scale = self.parameter("mean", name), self.parameter("log_scale", name).exp()
+        return Normal(mean, scale.expand_as(mean)).to_event(mean.dim())

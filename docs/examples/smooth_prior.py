@@ -1,13 +1,14 @@
 """A prior of your own: kernels whose neighbouring weights are alike."""
 
 import torch
+from pydantic import PositiveFloat
 from pyro.distributions import MultivariateNormal
 
 from pyro_dwp.distributions import Reshaped
-from pyro_dwp.priors import PriorFamily
+from pyro_dwp.priors import Prior
 
 
-class Smooth(PriorFamily):
+class Smooth(Prior):
     """Gaussian kernels, correlated by the distance d between voxels: s² exp(-d / length).
 
     Args:
@@ -15,7 +16,7 @@ class Smooth(PriorFamily):
         length: distance at which the correlation has fallen to 1/e, in voxels.
     """
 
-    def __init__(self, scale: float = 0.02, length: float = 2.0) -> None:
+    def __init__(self, scale: PositiveFloat = 0.02, length: PositiveFloat = 2.0) -> None:
         super().__init__()
         self.length = length
         self.register_buffer("scale", torch.tensor(scale))

@@ -1,4 +1,4 @@
-"""Cases into one tensor.
+"""Stack cases into one batch.
 
 Axis letters: B batch, C channel, d h w voxels of the network's grid.
 """
@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyro_dwp.data.layouts import CaseSource
-from pyro_dwp.data.transforms import Prepared, Preprocess, check_labels
+from pyro_dwp.data.transforms import Prepared
 from pyro_dwp.errors import DataError
 
 
@@ -29,39 +28,11 @@ class Batch:
     names: tuple[str, ...]
 
 
-def prepare(source: CaseSource, names: Sequence[str], preprocess: Preprocess, classes: int) -> list[Prepared]:
-    """Load labelled cases and bring them to the network's grid.
-
-    Args:
-        source: of the cases.
-        names: of those to load; the result has their order.
-        preprocess: from a scan's grid to the network's.
-        classes: of the network, background included.
-
-    Raises:
-        DataError: if a case has no label, a class that the network does not know, or another number of channels than
-            the first one.
-    """
-    cases: list[Prepared] = []
-    for name in names:
-        case = preprocess.apply(source.load(name))
-        if case.label is None:
-            raise DataError(f"Case {name} has no label, which training and evaluation need. Name a folder of labels.")
-        check_labels(name, case.label, classes)
-        if cases and len(case.image) != len(cases[0].image):
-            raise DataError(
-                f"All cases have the same channels, but {cases[0].name} has {len(cases[0].image)} and {name} has "
-                f"{len(case.image)}. Leave one kind out."
-            )
-        cases.append(case)
-    return cases
-
-
 def stack(prepared: Sequence[Prepared]) -> Batch:
     """Stack labelled cases of one grid.
 
-    Cases of different grids are not padded to fit: the padding would count as voxels, and the loss of a case would then
-    depend on which others are in its batch.
+    Cases of different grids are not padded to fit: the padding would count as voxels, and the loss of a case would then depend
+    on which others are in its batch.
 
     Args:
         prepared: B ≥ 1 cases with labels, equal channels and equal grids.

@@ -1,80 +1,203 @@
-"""Read NIfTI files into scans, and write volumes as NIfTI files; the only file that knows nibabel.
+"""NIfTI files: voxels and their place in mm. Only this module uses nibabel, which it imports when a file is opened (0.3 s).
 
-Axes stay in the order in which the file stores them: nothing is flipped or reoriented, so that what is predicted
-on a scan can be written back with the scan's own affine.
+Volumes are turned to one orientation as they are read: axes are permuted and flipped, never interpolated, so that they run as
+closely as possible to right, anterior, superior (RAS). A result is turned back and written with the scan's own header, so it
+lies on the scan voxel by voxel in any viewer, whichever of the two affines, qform or sform, that viewer uses.
 """
 
-import os
-import zlib
-from collections.abc import Sequence
-from contextlib import suppress
+import gzip
+import math
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-import torch
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError, SpatialImage
-from nibabel.wrapstruct import WrapStructError
 from torch import Tensor
 
-from pyro_dwp.data.scan import Affine, Scan
+from pyro_dwp.data.paths import EXTENSIONS, readable
+from pyro_dwp.data.scan import Affine, Origin
 from pyro_dwp.errors import DataError
+from pyro_dwp.files import replacing
 
-EXTENSIONS = (".nii.gz", ".nii")
-UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, WrapStructError)
-AFFINE_TOLERANCE = 0.05  # of the smallest voxel edge; files store affines as float32 or as rounded quaternions
-
-
-def case_name(path: Path) -> str:
-    """Return the name of a file without its folder and NIfTI extension.
-
-    Example:
-        >>> case_name(Path("imagesTr/case.1.nii.gz"))
-        'case.1'
-    """
-    for extension in EXTENSIONS:
-        if path.name.endswith(extension):
-            return path.name[: -len(extension)]
-    return path.name
+BEST_RATIO = 1032  # of deflate: a header cannot claim more bytes than this times the size of its file
+MOST_VALUES = 2**30
+LONGEST_HEADER = 540  # bytes, of NIfTI-2
+RESERVED_FLAGS = 0xE0  # of a gzip header
+MILLIMETRES = {1: 1000.0, 3: 0.001}  # by NIfTI's code of the unit: metres, micrometres; any other is taken as mm
+SAME = 0.05  # of the smallest voxel edge; files store affines as float32 or as rounded quaternions
+GEOMETRY = (
+    *("pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
+    *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
+)
 
 
-def read_scan(name: str, images: Sequence[Path], label: Path | None = None, modalities: int = 1) -> Scan:
-    """Read the image files of one case, and its label file, onto one grid.
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """One file's voxels in RAS order.
 
     Args:
-        name: of the case.
-        images: one file for each sequence, or one file that holds several along its fourth axis.
-        label: file of integers on the same grid; None where there is no truth.
-        modalities: sequences that each image file holds; 1 means that it must be a 3-D image.
+        path: of the file.
+        voxels: (N, D, H, W), N sequences.
+        affine: of these voxels, (4, 4), mm.
+        turn: nibabel's orientation of the stored axes, (3, 2).
+        stored_shape: voxels along the stored axes.
+        stored_affine: of the stored axes, (4, 4), mm.
+        geometry: the fields of the header that place the voxels.
+    """
 
-    Returns:
-        The scan: image (C, D, H, W) with C = len(images) · modalities, label (D, H, W).
+    path: Path
+    voxels: npt.NDArray[Any]
+    affine: Affine
+    turn: npt.NDArray[np.float64]
+    stored_shape: tuple[int, ...]
+    stored_affine: Affine
+    geometry: dict[str, npt.NDArray[np.generic]]
+
+
+def load_volume(
+    path: Path, sequences: int = 1, dtype: npt.DTypeLike | None = np.float32, like: Volume | None = None
+) -> Volume:
+    """Read one file to its end and turn it to RAS.
+
+    Args:
+        path: of a .nii or .nii.gz file.
+        sequences: N, stored along the fourth axis; 1 for a 3-D image.
+        dtype: of the voxels; None keeps the stored one where the header does not rescale it.
+        like: a volume of the same case. On the same stored grid the axes are turned alike, even where rounding would decide
+            between two equally close orientations.
 
     Raises:
-        DataError: if a file is missing or cannot be read in full; if it has another number of axes; if a sequence
-            has voxels that are not finite, or is constant; if a label is not a whole number ≥ 0; if shapes differ, or
-            affines place a corner of the grid more than 5 % of a voxel apart.
+        DataError: if the file is missing, unreadable, truncated or damaged, claims more voxels than it can hold or more than
+            2³⁰, has another number of axes, or an affine that does not place its voxels.
     """
-    first, affine = read_array(Path(images[0]), modalities)
-    channels = [_check_image(first, Path(images[0]))]
-    for path in map(Path, images[1:]):
-        array, other = read_array(path, modalities)
-        _check_same_grid(Path(images[0]), first.shape[1:], affine, path, array.shape[1:], other)
-        channels.append(_check_image(array, path))
-    truth = None if label is None else read_label(Path(label), Path(images[0]), first.shape[1:], affine)
-    return Scan(name, torch.from_numpy(np.concatenate(channels)), truth, affine)
+    from nibabel import orientations
+    from nibabel.imageglobals import LoggingOutputSuppressor  # nibabel's remarks on headers do not name the file
+
+    path = Path(path)
+    try:
+        with readable(path), np.errstate(all="ignore"), LoggingOutputSuppressor():
+            if not path.is_file():
+                found = "is a folder" if path.is_dir() else "does not exist"
+                raise DataError(f"A NIfTI file is needed, but {path} {found}. Check the path.")
+            image = _decode(path)
+            array = np.asarray(image.dataobj, dtype=dtype)
+            unit = MILLIMETRES.get(int(image.header["xyzt_units"]) & 7, 1.0)
+            stored = np.diag([unit, unit, unit, 1.0]) @ np.asarray(image.affine, dtype=np.float64)
+    except DataError:
+        raise
+    except Exception as error:  # a damaged header can make nibabel and numpy raise almost anything
+        raise DataError(
+            f"{path} cannot be read as a NIfTI volume of real numbers ({' '.join(str(error).split()) or repr(error)}). It is "
+            "truncated, damaged or of another format; copy or download it again."
+        ) from error
+    edges = np.linalg.norm(stored[:3, :3], axis=0)
+    if not np.isfinite(stored).all() or abs(np.linalg.det(stored[:3, :3])) <= 1e-6 * np.prod(edges):
+        raise DataError(
+            f"The affine of {path} places all voxels in one plane or is not finite: {stored.tolist()}. "
+            "Repair its header (sform, qform)."
+        )
+    array = _four_axes(array, path, sequences)
+    shape = array.shape[:3]
+    alike = like is not None and like.stored_shape == shape and same_place(shape, like.stored_affine, stored)
+    turn = like.turn if like is not None and alike else orientations.io_orientation(stored)
+    turned = np.ascontiguousarray(np.moveaxis(orientations.apply_orientation(array, turn), 3, 0))
+    affine = stored @ orientations.inv_ornt_aff(turn, shape)
+    return Volume(path, turned, affine, turn, shape, stored, {name: image.header[name].copy() for name in GEOMETRY})
 
 
-def write_volume(path: Path, array: npt.ArrayLike | Tensor, affine: Affine, dtype: npt.DTypeLike = np.float32) -> Path:
-    """Write one volume as a NIfTI file, all or nothing: a reader never finds half a file under this name.
+def _decode(path: Path) -> Any:
+    """Return nibabel's image of a file read into memory in full, after checking gzip and the claimed size."""
+    import nibabel as nib
+
+    size, packed = path.stat().st_size, path.name.endswith(".gz")
+    with path.open("rb") as file, gzip.GzipFile(fileobj=file) if packed else file as stream:
+        if packed and any(byte & RESERVED_FLAGS for byte in file.read(4)[3:]):
+            raise ValueError("reserved flags in its gzip header")
+        file.seek(0)
+        start = stream.read(LONGEST_HEADER)
+        kinds = (nib.Nifti1Image, nib.Nifti2Image)
+        kind = next((kind for kind in kinds if kind.header_class.may_contain_header(start)), None)
+        if kind is None:
+            raise ValueError("it has no NIfTI header")
+        header = kind.header_class(start[: kind.header_class.sizeof_hdr])
+        shape, voxel = header.get_data_shape(), header.get_data_dtype()
+        if voxel.kind not in "biuf":
+            raise ValueError(f"its voxels are {voxel}")
+        if min(shape, default=0) < 1:
+            raise ValueError(f"its header claims the shape {shape}")
+        if math.prod(shape) > MOST_VALUES:
+            raise DataError(
+                f"{path} claims the shape {shape}, but at most 2**30 values can be read. Crop or resample it."
+            )
+        claimed = header.get_data_offset() + math.prod(shape) * voxel.itemsize
+        if claimed > size * (BEST_RATIO if packed else 1):
+            raise ValueError(f"its header claims the shape {shape}, more than a file of {size} bytes can hold")
+        content = start + stream.read(max(0, claimed - len(start)))
+        while stream.read(2**20):  # gzip compares length and checksum at the end
+            pass
+    return kind.from_bytes(content)
+
+
+def _four_axes(array: npt.NDArray[Any], path: Path, sequences: int) -> npt.NDArray[Any]:
+    """Return the stored voxels as (D, H, W, N)."""
+    while array.ndim > 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.ndim == 3 and sequences == 1:
+        return array[..., None]
+    if array.ndim == 4 and array.shape[3] == sequences:
+        return array
+    if array.ndim == 4:
+        cure = (
+            f"Say that a file holds {array.shape[3]}: as 'channels' of folder_pairs, or as entries of 'modality' in the "
+            "dataset.json of a Decathlon task."
+        )
+    elif array.ndim == 3:
+        cure = "Join its sequences along a fourth axis, or store them as NAME_0000.nii.gz, NAME_0001.nii.gz, … (folder_pairs)."
+    else:
+        cure = "Export it as one 3-D image."
+    raise DataError(f"{path} should hold {sequences} 3-D sequence(s), but has the shape {array.shape}. {cure}")
+
+
+def same_place(shape: tuple[int, ...], first: Affine, second: Affine) -> bool:
+    """Tell whether two affines place a grid's corners within 5 % of a voxel of each other.
 
     Args:
-        path: file to write, ending in .nii.gz or .nii; its folder is made where it is missing.
+        shape: (D, H, W).
+        first: (4, 4), mm.
+        second: (4, 4), mm.
+    """
+    return corner_distance(shape, first, second) <= SAME * float(np.linalg.norm(first[:3, :3], axis=0).min())
+
+
+def corner_distance(shape: tuple[int, ...], first: Affine, second: Affine) -> float:
+    """Return the largest distance, in mm, between the places that two affines give to a corner of a grid.
+
+    Args:
+        shape: (D, H, W).
+        first: (4, 4), mm.
+        second: (4, 4), mm.
+    """
+    corners = np.array(np.meshgrid(*[(0, edge - 1) for edge in shape], (1,))).reshape(4, -1)
+    return float(np.linalg.norm((first - second) @ corners, axis=0).max())
+
+
+def write_volume(
+    path: Path,
+    array: npt.ArrayLike | Tensor,
+    affine: Affine,
+    dtype: npt.DTypeLike = np.float32,
+    origin: Origin | None = None,
+) -> Path:
+    """Write one volume as a NIfTI file, whole or not at all.
+
+    Args:
+        path: file to write, ending in .nii.gz or .nii; its folder is made if it is missing.
         array: voxels, (D, H, W).
-        affine: voxel indices to mm, (4, 4).
+        affine: of these voxels, indices to mm, (4, 4).
         dtype: in which the file stores the voxels, unscaled.
+        origin: of the scan that the volume belongs to: the file gets the axes, the affines and their codes of that scan's
+            first file. None writes the volume as it is, with an sform and, unless the axes are sheared, an equal qform.
 
     Returns:
         The path.
@@ -82,112 +205,34 @@ def write_volume(path: Path, array: npt.ArrayLike | Tensor, affine: Affine, dtyp
     Raises:
         DataError: if the path has another extension, the array is not 3-D, or the file cannot be written.
     """
+    import nibabel as nib
+    from nibabel import orientations
+
     path = Path(path)
-    voxels = np.asarray(array.detach().cpu() if isinstance(array, Tensor) else array)
-    extension = next((known for known in EXTENSIONS if path.name.endswith(known)), None)
-    if extension is None:
-        raise DataError(f"A NIfTI file's name ends in .nii.gz or .nii, but was to be {path}. Change its extension.")
+    voxels = np.asarray(array.detach().cpu() if isinstance(array, Tensor) else array).astype(dtype)
+    if not path.name.endswith(EXTENSIONS):
+        raise DataError(f"A NIfTI file's name ends in .nii.gz or .nii, but the path is {path}. Change its extension.")
     if voxels.ndim != 3:
         raise DataError(
-            f"A volume has three axes (D, H, W), but {path} was to hold shape {voxels.shape}. Write one each."
+            f"A volume has three axes (D, H, W), but the one for {path} has shape {voxels.shape}. Write one file for each."
         )
-    image = nib.Nifti1Image(voxels.astype(dtype), affine)
-    image.header.set_xyzt_units("mm")
-    image.set_sform(affine, code="scanner")
-    image.set_qform(affine, code="scanner")
-    partial = path.with_name(f".{case_name(path)}.part{extension}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    if origin is None:
+        image = nib.Nifti1Image(voxels, affine)
+        image.header.set_xyzt_units("mm")
+        image.set_sform(affine, code="scanner")
+        image.set_qform(affine, code="scanner")
+        apart = corner_distance(voxels.shape, affine, image.get_qform())
+        if apart > 0.01 * np.linalg.norm(affine[:3, :3], axis=0).min():  # a qform cannot express a shear
+            image.set_qform(None, code="unknown")
+    else:
+        back = orientations.ornt_transform([[0, 1], [1, 1], [2, 1]], orientations.io_orientation(origin.affine))
+        header = nib.Nifti1Header()
+        header.set_data_dtype(dtype)
+        for name, value in origin.geometry.items():
+            header[name] = value
+        stored = orientations.apply_orientation(voxels, back)
+        header.set_data_shape(stored.shape)
+        image = nib.Nifti1Image(stored, header.get_best_affine(), header)
+    with replacing(path) as partial:
         nib.save(image, partial)
-        os.replace(partial, path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be written ({error}). Free some space, or choose another folder.") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
     return path
-
-
-def read_array(path: Path, modalities: int) -> tuple[npt.NDArray[np.float32], Affine]:
-    """Return one file's voxels as (modalities, D, H, W), and its affine."""
-    if not path.is_file():
-        found = "is a folder" if path.is_dir() else "does not exist"
-        raise DataError(f"A NIfTI file is needed, but {path} {found}. Check the path.")
-    try:
-        file = nib.load(path)
-        if not isinstance(file, SpatialImage) or file.get_data_dtype().kind not in "biuf":
-            raise ValueError(f"{type(file).__name__} of {file.header.get('datatype', 'unknown')} voxels")
-        array = np.asarray(file.dataobj, dtype=np.float32)
-    except UNREADABLE as error:
-        raise DataError(
-            f"{path} ({path.stat().st_size} bytes) cannot be read as a NIfTI volume of real numbers: {error}. It is "
-            "truncated or of another format; copy or download it again."
-        ) from error
-    affine = np.asarray(file.affine, dtype=np.float64)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-        raise DataError(
-            f"The affine of {path} places all voxels in one plane or is not finite: {affine.tolist()}. "
-            "Repair its header (sform, qform)."
-        )
-    return _channels_first(array, path, modalities), affine
-
-
-def _channels_first(array: npt.NDArray[np.float32], path: Path, modalities: int) -> npt.NDArray[np.float32]:
-    while array.ndim > 3 and array.shape[-1] == 1:
-        array = array[..., 0]
-    if modalities == 1 and array.ndim == 3:
-        return array[None]
-    if modalities > 1 and array.ndim == 4 and array.shape[3] == modalities:
-        return np.ascontiguousarray(np.moveaxis(array, 3, 0))
-    wanted = "three axes" if modalities == 1 else f"four axes, the last for its {modalities} modalities"
-    raise DataError(
-        f"An image here has {wanted}, but {path} has shape {array.shape}. Store each sequence as a file of its own"
-        + (", or use the Decathlon layout with one entry in 'modality' for each." if modalities == 1 else ".")
-    )
-
-
-def _check_image(array: npt.NDArray[np.float32], path: Path) -> npt.NDArray[np.float32]:
-    broken = int(array.size - np.isfinite(array).sum())
-    if broken:
-        raise DataError(
-            f"{path} has {broken} of {array.size} voxels that are not finite (NaN or infinite). "
-            "Repair the image (for instance set them to 0), or leave the case out."
-        )
-    for number, channel in enumerate(array):
-        if channel.min() == channel.max():
-            raise DataError(
-                f"{path} is constant: every voxel of sequence {number} is {channel.flat[0]:g}, so there is nothing to "
-                "segment. Export the image again, or leave the case out."
-            )
-    return array
-
-
-def read_label(path: Path, image: Path, shape: tuple[int, ...], affine: Affine) -> Tensor:
-    """Return one file's labels, int64 (D, H, W), which must lie on the grid of the image."""
-    array, other = read_array(path, modalities=1)
-    _check_same_grid(image, shape, affine, path, array.shape[1:], other)
-    whole = array[0].astype(np.int64) if np.isfinite(array).all() else None
-    if whole is None or whole.min() < 0 or not np.array_equal(whole, array[0]):
-        raise DataError(
-            f"Labels are whole numbers from 0 on, but {path} holds values from {array.min():g} to {array.max():g} "
-            "that are not. Export it as a label map, without interpolation."
-        )
-    return torch.from_numpy(whole)
-
-
-def _check_same_grid(
-    path: Path, shape: tuple[int, ...], affine: Affine, other: Path, other_shape: tuple[int, ...], other_affine: Affine
-) -> None:
-    if shape != other_shape:
-        raise DataError(
-            f"Files of one case have one shape, but {path} is {shape} and {other} is {other_shape}. "
-            "Resample one to the other's grid, or pair the right files."
-        )
-    corners = np.array(np.meshgrid(*[(0, edge - 1) for edge in shape], (1,))).reshape(4, -1)
-    apart = float(np.linalg.norm((affine - other_affine) @ corners, axis=0).max())
-    edge = float(np.linalg.norm(affine[:3, :3], axis=0).min())
-    if apart > AFFINE_TOLERANCE * edge:
-        raise DataError(
-            f"Files of one case have one affine, but those of {path} and {other} place a corner of the grid "
-            f"{apart:.3g} mm apart. Resample one to the other's grid, or copy the right header."
-        )

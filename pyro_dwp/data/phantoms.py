@@ -5,28 +5,32 @@ own pose, size, tissue contrast, bias field and Rician noise. The two diseases d
 
 | disease   | lesion                                               | contrast like                                |
 | --------- | ---------------------------------------------------- | -------------------------------------------- |
-| `tumour`  | one, large: a core as dark as white matter in oedema | FLAIR: fluid dark, oedema as bright as scalp |
+| `tumour`  | one, large: a core, dark as white matter, in oedema  | FLAIR: fluid dark, oedema as bright as scalp |
 | `plaques` | many, small, in white matter near the ventricles     | T2: fluid bright, plaques hardly darker      |
 
-so that no threshold finds the lesion: its place and its surroundings have to be seen.
+No threshold finds the lesion: a network has to look at its place and its surroundings.
 
 Axis letters: D H W voxels. Lengths without a unit are fractions of the half edge of the field of view.
 """
 
 from dataclasses import dataclass
-from typing import Literal, final, get_args
+from functools import cached_property
+from typing import Annotated, Literal, final, get_args
 
 import numpy as np
 import torch
+from annotated_types import Ge, Le
+from pydantic import NonNegativeInt, PositiveFloat
 from torch import Tensor
 from torch.nn import functional as F
 
-from pyro_dwp.data.layouts import CaseSource
+from pyro_dwp.checks import checked
+from pyro_dwp.data.layouts import CaseSource, pick
 from pyro_dwp.data.scan import Scan
-from pyro_dwp.errors import ConfigError, DataError, suggest
 
+Edge = Annotated[int, Ge(8), Le(256)]
 Disease = Literal["tumour", "plaques"]
-OVERSAMPLING = 2  # a voxel averages so many points along each axis: partial volume
+OVERSAMPLING = 2  # points along each axis that a voxel averages: partial volume
 BIAS = 0.25  # standard deviation of the log bias field
 NOISE = 0.05  # standard deviation of the noise in each of the two channels of the receiver, in units of intensity
 TEXTURE = 0.04  # standard deviation of the intensity within one tissue
@@ -54,17 +58,17 @@ CONTRASTS: dict[str, Contrast] = {
 
 @final
 class Phantoms(CaseSource):
-    """Simulated heads with one disease; a case depends on seed, disease, shape and its number alone.
+    """Simulated heads with one disease; a case depends only on seed, disease, shape and its number.
 
     Args:
         disease: "tumour" (one large lesion with an irregular border) or "plaques" (many small ones).
-        cases: number of cases.
-        shape: voxels along each axis, 8 or more each.
-        seed: of all cases; another seed is another set of heads.
+        cases: number of cases, 1 to 10,000.
+        shape: voxels along each axis, 8 to 256 each.
+        seed: seed of all cases; another seed gives other heads.
         spacing: distance between voxels along each axis, in mm.
 
     Raises:
-        ConfigError: if the disease is unknown, there is no case, or an edge is too small.
+        ConfigError: if the disease is unknown, or a number is out of range.
 
     Example:
         >>> phantoms = Phantoms(disease="tumour", cases=2, shape=(16, 16, 16))
@@ -72,39 +76,33 @@ class Phantoms(CaseSource):
         (['tumour_000', 'tumour_001'], torch.Size([1, 16, 16, 16]))
     """
 
+    @checked
     def __init__(
         self,
         disease: Disease = "tumour",
-        cases: int = 30,
-        shape: tuple[int, int, int] = (32, 32, 32),
-        seed: int = 0,
-        spacing: tuple[float, float, float] = (6.0, 6.0, 6.0),
+        cases: Annotated[int, Ge(1), Le(10_000)] = 30,
+        shape: tuple[Edge, Edge, Edge] = (32, 32, 32),
+        seed: NonNegativeInt = 0,
+        spacing: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (6.0, 6.0, 6.0),
     ) -> None:
-        if disease not in CONTRASTS:
-            raise ConfigError(f"There are no phantoms with {disease!r}. {suggest(disease, get_args(Disease))}")
-        if cases < 1 or seed < 0 or len(shape) != 3 or min(shape) < 8 or len(spacing) != 3 or min(spacing) <= 0:
-            raise ConfigError(
-                "Phantoms need one case or more, a seed ≥ 0, three edges of 8 voxels or more, and positive spacings, "
-                f"but received cases={cases}, seed={seed}, shape={tuple(shape)}, spacing={tuple(spacing)}."
-            )
-        self.disease, self.cases, self.shape, self.seed, self.spacing = disease, cases, tuple(shape), seed, spacing
+        self.disease, self.cases, self.shape, self.seed, self.spacing = disease, cases, shape, seed, spacing
 
     def names(self) -> list[str]:
         """Return disease and number of each case."""
-        return sorted(f"{self.disease}_{number:03d}" for number in range(self.cases))
+        return sorted(self._numbers)
 
     def load(self, name: str) -> Scan:
         """Simulate one case; its affine puts the centre of the field of view at 0 mm."""
-        names = {f"{self.disease}_{number:03d}": number for number in range(self.cases)}
-        if name not in names:
-            raise DataError(
-                f"These {self.cases} phantoms have no case {name!r}: they are {min(names)} to {max(names)}."
-            )
-        rng = np.random.default_rng([self.seed, names[name], get_args(Disease).index(self.disease)])
+        number = pick(self._numbers, name, "A set of phantoms")
+        rng = np.random.default_rng([self.seed, number, get_args(Disease).index(self.disease)])
         image, label = simulate(self.disease, self.shape, rng)
         affine = np.diag([*self.spacing, 1.0])
         affine[:3, 3] = [-step * (edge - 1) / 2 for step, edge in zip(self.spacing, self.shape, strict=True)]
         return Scan(name, image[None], label, affine)
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {f"{self.disease}_{number:03d}": number for number in range(self.cases)}
 
 
 def simulate(disease: str, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -113,21 +111,21 @@ def simulate(disease: str, shape: tuple[int, ...], rng: np.random.Generator) -> 
     Args:
         disease: "tumour" or "plaques".
         shape: (D, H, W), in voxels.
-        rng: source of everything that differs between cases.
+        rng: source of all that differs between cases.
 
     Returns:
         Image, float32 (D, H, W), 0 in air and in arbitrary units elsewhere; label, int64 (D, H, W), 1 in the lesion.
     """
     fine = tuple(OVERSAMPLING * edge for edge in shape)
     position = _head_coordinates(fine, rng)
-    tissues, white, ventricles = _anatomy(position, rng)
+    tissues, ventricles = _anatomy(position, rng)
+    white = tissues["white"]
     brain = tissues["grey"] | white
     rim, core = (_tumour if disease == "tumour" else _plaques)(position, brain, white, ventricles, rng)
     tissues |= {"rim": rim, "core": core}
     intensity = torch.zeros(fine)
     for tissue, region in tissues.items():
-        mean = getattr(CONTRASTS[disease], tissue) * (1 + JITTER * rng.standard_normal())
-        intensity[region] = mean
+        intensity[region] = getattr(CONTRASTS[disease], tissue) * (1 + JITTER * rng.standard_normal())
     intensity = _coarsen(intensity) + TEXTURE * _smooth_noise(shape, 3, rng)
     image = _acquire(intensity, rng) * (_coarsen(tissues["scalp"].float()) > 0)
     share = _coarsen((rim | core).float())
@@ -147,27 +145,26 @@ def _head_coordinates(shape: tuple[int, ...], rng: np.random.Generator) -> Tenso
     return turned / radii[:, None, None, None]
 
 
-def _anatomy(position: Tensor, rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-    """Return nested regions, outermost first, of which the last that holds a point wins; white matter; ventricles."""
+def _anatomy(position: Tensor, rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
+    """Return regions, outermost first, of which the last that holds a point wins; and the ventricles."""
     shape = tuple(position.shape[1:])
     radius = _length(position)
     folds = 0.05 * _smooth_noise(shape, 7, rng)
-    white = radius + folds < rng.uniform(0.6, 0.68)
+    innermost = rng.uniform(0.6, 0.68)
     ventricles = torch.zeros(shape, dtype=torch.bool)
     size = torch.from_numpy(rng.uniform((0.07, 0.2, 0.1), (0.13, 0.34, 0.18))).float()
     for side in (-1, 1):
         offset = position - torch.tensor([side * 0.15, 0.0, 0.05])[:, None, None, None]
         ventricles |= _length(offset / size[:, None, None, None]) + folds < 1
+    brain = radius + folds < 0.8
     tissues = {
         "scalp": radius < 1,
         "bone": radius < 0.92,
-        "fluid": radius < 0.84,
-        "grey": radius + folds < 0.8,
-        "white": white,
+        "fluid": (radius < 0.84) & (~brain | ventricles),
+        "grey": brain & ~ventricles,
+        "white": (radius + folds < innermost) & ~ventricles,
     }
-    tissues["fluid"] = tissues["fluid"] & (~tissues["grey"] | ventricles)
-    tissues["grey"], tissues["white"] = tissues["grey"] & ~ventricles, white & ~ventricles
-    return tissues, tissues["white"], ventricles
+    return tissues, ventricles
 
 
 def _tumour(
@@ -185,7 +182,7 @@ def _tumour(
 def _plaques(
     position: Tensor, brain: Tensor, white: Tensor, ventricles: Tensor, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Return the plaques, and no core; half of them lie near the ventricles."""
+    """Return the plaques, half of them near the ventricles, and an empty core."""
     lesion = torch.zeros_like(white)
     near = white & (F.max_pool3d(ventricles[None].float(), 5, stride=1, padding=2)[0] > 0)
     for number in range(int(rng.integers(10, 25))):

@@ -1,9 +1,11 @@
 """One case: an image of one or more sequences, its labels, and where its voxels lie in millimetres.
 
-Axis letters: C channel (MRI sequence), D H W voxels in the order in which the file stores them.
+Axis letters: C channel (MRI sequence), D H W voxels, from left to right, back to front and foot to head.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +15,32 @@ Affine = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
+class Origin:
+    """The files of a scan, and the grid that they store, on which its results are written.
+
+    Args:
+        images: one path for each file of the image.
+        label: path of the label; None where there is no truth.
+        affine: of the first file as stored, voxel indices to mm, (4, 4).
+        geometry: the fields of its header that place the voxels, such as the sform and its code.
+    """
+
+    images: tuple[Path, ...]
+    label: Path | None
+    affine: Affine
+    geometry: Mapping[str, npt.NDArray[np.generic]]
+
+
+@dataclass(frozen=True, eq=False)
 class Scan:
-    """One case on its own grid.
+    """One case on its own grid, with its axes as close to right, anterior, superior (RAS) as flips and permutations bring them.
 
     Args:
         name: of the case, unique within its source.
         image: float32, (C, D, H, W).
         label: int64, (D, H, W), as stored; None where there is no truth.
         affine: maps voxel indices (i, j, k, 1) to scanner coordinates in mm, (4, 4).
+        origin: the files that it was read from; None if it was made in memory.
 
     Example:
         >>> import torch
@@ -33,6 +53,7 @@ class Scan:
     image: Tensor
     label: Tensor | None
     affine: Affine
+    origin: Origin | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -45,3 +66,13 @@ class Scan:
         """Distance between neighbouring voxels along each axis, in mm."""
         d, h, w = np.linalg.norm(self.affine[:3, :3], axis=0).tolist()
         return d, h, w
+
+    @property
+    def label_place(self) -> str:
+        """How errors name the label: its file, or the case."""
+        return str(self.origin.label) if self.origin and self.origin.label else f"the label of case {self.name}"
+
+    @property
+    def image_place(self) -> str:
+        """How errors name the image: its file, or the case."""
+        return str(self.origin.images[0]) if self.origin else f"case {self.name}"

@@ -1,14 +1,17 @@
-"""Which cases train, validate and test: never the same one twice."""
+"""Which cases are used to train, validate and test: none of them twice."""
 
-import json
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 
+from pyro_dwp.checks import checked, checked_dataclass
 from pyro_dwp.errors import DataError
+from pyro_dwp.files import read_json, write_json
+
+PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -17,8 +20,11 @@ class Split:
 
     Args:
         train: cases whose labels the network or the guide learns from.
-        validation: cases that steer the learning rate.
-        test: cases that are looked at once, at the end.
+        validation: cases whose loss controls the learning rate.
+        test: cases that are scored once, at the end.
+
+    Raises:
+        DataError: if a case is named twice.
     """
 
     train: tuple[str, ...]
@@ -26,60 +32,55 @@ class Split:
     test: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        names = [*self.train, *self.validation, *self.test]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted({name for name in self.names if self.names.count(name) > 1})
         if twice:
-            raise DataError(f"A case is in one part of a split, once, but these appear again: {', '.join(twice)}.")
-
-    def to_dict(self) -> dict[str, list[str]]:
-        """Return the split as JSON can store it."""
-        return {part: list(names) for part, names in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, stored: Mapping[str, Sequence[str]]) -> "Split":
-        """Return the split that `to_dict` stored.
-
-        Raises:
-            DataError: if a part is missing, or parts share a case.
-        """
-        parts = ("train", "validation", "test")
-        if set(stored) != set(parts):
             raise DataError(
-                f"A split has the parts {', '.join(parts)}, but this one has {', '.join(stored) or 'none'}."
+                f"Each case appears once, in one part of a split, but these appear again: {', '.join(twice)}."
             )
-        return cls(*(tuple(stored[part]) for part in parts))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The cases of all parts."""
+        return (*self.train, *self.validation, *self.test)
+
+    @property
+    def learned_from(self) -> tuple[str, ...]:
+        """Names of the training and the validation cases."""
+        return self.train + self.validation
 
 
+@checked
 def split_cases(
-    names: Sequence[str], train: int, validation: int, test: int, seed: int, test_seed: int | None = None
+    names: Sequence[str],
+    train: PositiveInt,
+    validation: NonNegativeInt,
+    test: NonNegativeInt,
+    seed: int,
+    test_seed: int | None = None,
 ) -> Split:
     """Draw a split at random.
 
-    The shuffled names are dealt to test, validation and train, in this order. So, for one seed, the test set depends
-    on `test` alone, and a smaller training set is the beginning of a larger one. With a `test_seed`, the test set is
-    the same for every `seed`, so that whoever tunes on the validation cases of any split has seen no test case.
+    The shuffled names are dealt to test, validation and train, in this order. So, for one seed, the test set depends on `test`
+    alone, and a smaller training set is the beginning of a larger one. With a `test_seed`, the test set is the same for every
+    `seed`, so that whoever tunes on the validation cases of any split has seen no test case.
 
     Args:
         names: of all cases; their order does not matter.
         train: number of cases to learn from.
-        validation: number of cases that steer the learning rate.
-        test: number of cases to look at once, at the end.
+        validation: number of cases whose loss controls the learning rate.
+        test: number of cases to score once, at the end.
         seed: of the shuffle.
         test_seed: of the choice of the test cases; None takes `seed`.
 
     Raises:
-        DataError: if a number is negative, there is none to train on, or there are too few cases.
+        ConfigError: if a number is negative, or there are no cases to train on.
+        DataError: if there are too few cases.
 
     Example:
         >>> split = split_cases(["a", "b", "c", "d", "e"], train=2, validation=1, test=2, seed=0)
-        >>> len(set(split.train + split.validation + split.test))
+        >>> len(set(split.names))
         5
     """
-    if train < 1 or validation < 0 or test < 0:
-        raise DataError(
-            f"A split has at least one training case and no negative part, but was to have {train} to train, "
-            f"{validation} to validate and {test} to test. Change these numbers."
-        )
     if train + validation + test > len(names):
         raise DataError(
             f"{train} cases to train, {validation} to validate and {test} to test are {train + validation + test}, but "
@@ -92,31 +93,65 @@ def split_cases(
     return Split(tuple(others[validation:][:train]), tuple(others[:validation]), tuple(tested))
 
 
-def keep_split(path: Path, names: Sequence[str], draw: Callable[[], Split]) -> Split:
-    """Return the split that lies beside a run; where there is none yet, draw and write it.
+@checked_dataclass
+class SplitPlan:
+    """How the cases of a run are divided.
 
-    A run that is resumed must go on with its own cases: if scans have come or gone since, a split that is drawn again
-    would put former training cases into the test set.
+    Args:
+        train: number of scans to learn from.
+        validation: number of scans whose loss controls the learning rate.
+        test: number of scans to score once, at the end.
+        split_seed: seed that chooses the training and validation scans among those that are not test scans.
+        test_seed: seed that chooses the test scans.
+    """
+
+    train: PositiveInt = 5
+    validation: PositiveInt = 5
+    test: PositiveInt = 10
+    split_seed: int = 0
+    test_seed: int = 0
+
+    def draw(self, names: Sequence[str]) -> Split:
+        """Return a random split of these cases, see `split_cases`."""
+        return split_cases(names, self.train, self.validation, self.test, self.split_seed, self.test_seed)
+
+
+def write_split(path: Path, split: Split) -> Path:
+    """Write a split as JSON, whole or not at all, and return its path.
+
+    Args:
+        path: split.json of a run.
+        split: to store.
+
+    Raises:
+        DataError: if the file cannot be written.
+    """
+    return write_json(path, asdict(split))
+
+
+def read_split(path: Path, names: Sequence[str]) -> Split:
+    """Return the split of a run that is resumed.
+
+    A resumed run must keep its own cases: if scans have been added or removed since, a newly drawn split could put former
+    training cases into the test set.
 
     Args:
         path: split.json of the run.
         names: of the cases that are there now.
-        draw: gives the split of a new run.
 
     Raises:
-        DataError: if the file is unreadable, or names a case that is no longer there.
+        DataError: if the file is missing, unreadable, or names a case that is no longer there.
     """
-    if not path.exists():
-        drawn = draw()
-        beside = path.with_name(path.name + ".tmp")
-        beside.write_text(json.dumps(drawn.to_dict(), indent=2) + "\n", encoding="utf-8")
-        os.replace(beside, path)
-        return drawn
+    cure = "Restore it, or begin a new run."
+    stored = read_json(path, "the split of a run", cure)
+    listed = all(isinstance(part, list) and all(isinstance(name, str) for name in part) for part in stored.values())
+    if stored.keys() != set(PARTS) or not listed:
+        raise DataError(f"{path} should hold three lists of names, {', '.join(PARTS)}. {cure}")
     try:
-        kept = Split.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{path} is no split of a run: {error}. Restore it, or begin a new run.") from error
-    if gone := sorted({*kept.train, *kept.validation, *kept.test} - set(names)):
+        kept = Split(**{part: tuple(stored[part]) for part in PARTS})
+    except DataError as error:
+        raise DataError(f"{path}: {error} {cure}") from error
+    if gone := sorted({*kept.names} - set(names)):
         raise DataError(
             f"{path} names cases that are no longer there: {', '.join(gone[:5])}. Put them back, or begin a new run."
         )

@@ -2,21 +2,33 @@
 
     scan ── crop to the head ── resample ── normalise ──▶ prepared ── network ──▶ restore ──▶ scan's own grid
 
-Axis letters: C channel, D H W voxels of the scan, d h w voxels of the network's grid.
+Axis letters: C channel, D H W voxels of the scan, d h w voxels of the network's grid. MONAI is imported when it is used, since
+that takes longer than everything else that a script imports.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
-from monai.transforms import CropForeground, NormalizeIntensity, Resize
+from annotated_types import Ge, Le
+from pydantic import PositiveFloat
 from torch import Tensor
 
+from pyro_dwp.checks import checked_dataclass
+from pyro_dwp.data.labels import check_labels, map_labels
 from pyro_dwp.data.scan import Affine, Scan
 from pyro_dwp.errors import ConfigError, DataError
+from pyro_dwp.metrics import label_values
 
 STRONG = 2.0  # an axis that shrinks by this factor or more is averaged, because interpolation would skip voxels
+LONGEST, MOST = 4096, 2**28  # voxels of a grid: along an edge, in all
+
+Edge = Annotated[int, Ge(1), Le(LONGEST)]
+Label = Annotated[int, Ge(0)]
+Class = Annotated[int, Ge(0), Le(255)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +42,7 @@ class Prepared:
         affine: of the scan, voxel indices to mm, (4, 4).
         shape: of the scan, (D, H, W).
         box: first voxel and one past the last voxel, along each axis, of the crop that the grid covers.
+        lost: classes of the truth that have no voxel on the network's grid.
     """
 
     name: str
@@ -38,27 +51,27 @@ class Prepared:
     affine: Affine
     shape: tuple[int, int, int]
     box: tuple[tuple[int, int], ...]
+    lost: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
+@checked_dataclass
 class Preprocess:
     """Crop a scan to the head, resample it, and normalise each channel to mean 0 and variance 1 over the head.
 
-    The head is where any channel differs from 0. Mean and variance are taken over its voxels on the network's grid
-    and applied to every voxel, so that air stays darker than tissue. Labels are resampled class by class and each
-    voxel takes the class with the largest share. Nothing is random, and nothing is reoriented.
+    The head is where any channel differs from 0. Mean and variance are taken over its voxels on the network's grid and applied
+    to every voxel, so that air stays darker than tissue. Labels are resampled class by class and each voxel takes the class
+    with the largest share. Nothing is random. Axes run from left to right, back to front and foot to head, see `Scan`.
 
     Args:
         grid: voxels along each axis that every case is resampled to; None keeps the scan's own, or follows `spacing`.
-        spacing: distance between voxels, in mm along each axis, that every case is resampled to, up to the rounding of
-            its extent to whole voxels; None where `grid` decides. Cases then differ in shape.
+        spacing: distance between voxels, in mm along each axis, that every case is resampled to, up to the rounding of its
+            extent to whole voxels; None where `grid` decides. Cases then differ in shape.
         crop_to_head: whether to cut away the air around the head before resampling.
-        label_map: class of each stored label value; values that it does not name are errors, except 0, which stays
+        label_map: class of each stored label value; a label that it does not name is an error, except 0, which stays the
             background. None keeps the values.
 
     Raises:
-        ConfigError: if both `grid` and `spacing` are given, or one has an edge that is not positive, or the map has a
-            negative class.
+        ConfigError: if both `grid` and `spacing` are given, an edge is not positive or too large, or a class is out of range.
 
     Example:
         >>> scan = Scan("a", torch.rand(1, 10, 12, 9) + 1, None, np.eye(4))
@@ -67,45 +80,49 @@ class Preprocess:
         (torch.Size([1, 8, 8, 8]), torch.Size([1, 10, 12, 9]))
     """
 
-    grid: tuple[int, int, int] | None = None
-    spacing: tuple[float, float, float] | None = None
+    grid: tuple[Edge, Edge, Edge] | None = None
+    spacing: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
     crop_to_head: bool = True
-    label_map: dict[int, int] | None = None
+    label_map: dict[Label, Class] | None = None
 
     def __post_init__(self) -> None:
         if self.grid is not None and self.spacing is not None:
             raise ConfigError(
                 f"Cases are resampled to a grid or to a spacing, but both were given: grid={self.grid} voxels, "
-                f"spacing={self.spacing} mm. Leave one out."
+                f"spacing={self.spacing} mm. Set one of them to null, such as --preprocess.grid null."
             )
-        for name, edges in (("grid", self.grid), ("spacing", self.spacing)):
-            if edges is not None and (len(edges) != 3 or min(edges) <= 0):
-                raise ConfigError(f"A {name} has three positive edges, but {name} is {tuple(edges)}. Change it.")
-        if self.label_map and min(self.label_map.values()) < 0:
-            raise ConfigError(f"Classes are numbered from 0 on, but label_map is {self.label_map}. Change it.")
+        if self.grid is not None and math.prod(self.grid) > MOST:
+            raise ConfigError(f"A grid has at most 2**28 voxels, but {self.grid} has more. Make it smaller.")
+        if (self.label_map or {}).get(0, 0) != 0:
+            raise ConfigError(f"0 is the background and stays class 0, but label_map is {self.label_map}. Change it.")
 
-    def apply(self, scan: Scan) -> Prepared:
+    def apply(self, scan: Scan, classes: int | None = None) -> Prepared:
         """Bring a scan to the network's grid.
 
         Args:
             scan: image (C, D, H, W), label (D, H, W) or None.
+            classes: of the network, background included, which the label is checked against before it is resampled; None
+                where there is no network yet.
 
         Returns:
             The prepared case; `image` is a plain tensor.
 
         Raises:
-            DataError: if the image is 0 everywhere, or a label value is not in the map.
+            DataError: if the image is 0 everywhere or cannot be normalised, or a label is not in the map or not a class.
         """
-        box = self._box(scan)
+        truth = self.mapped_label(scan, classes)
+        box = self.box(scan)
         inside = (slice(None), *(slice(start, stop) for start, stop in box))
-        shape = self._grid_shape(scan, box)
+        shape = self.grid_shape(scan, box)
         image = _normalise(_resample(scan.image[inside], shape))
-        truth, label = self.mapped_label(scan), None
-        if truth is not None:
-            found = _values(truth)
-            shares = torch.stack([truth[inside[1:]] == value for value in found]).float()
-            label = torch.tensor(found)[_resample(shares, shape).argmax(0)]
-        return Prepared(scan.name, image, label, scan.affine, scan.shape, box)
+        if not image.isfinite().all():
+            raise DataError(f"{scan.image_place} overflows when it is normalised. Bring its intensities below 1e30.")
+        if truth is None:
+            return Prepared(scan.name, image, None, scan.affine, scan.shape, box)
+        found = label_values(truth, scan.label_place)
+        label = _resample_labels(truth[inside[1:]], found, shape)
+        lost = tuple(value for value in found if value and value not in label_values(label))
+        return Prepared(scan.name, image, label, scan.affine, scan.shape, box, lost)
 
     def restore(self, volume: Tensor, prepared: Prepared, fill: float | Sequence[float] = 0.0) -> Tensor:
         """Bring a result on the network's grid back to the scan's own, by linear interpolation.
@@ -124,68 +141,68 @@ class Preprocess:
         restored[inside] = _interpolate(volume.float().cpu(), tuple(stop - start for start, stop in prepared.box))
         return restored
 
-    def mapped_label(self, scan: Scan) -> Tensor | None:
-        """Return the truth on the scan's own grid after the label map, int64 (D, H, W), or None.
+    def mapped_label(self, scan: Scan, classes: int | None = None) -> Tensor | None:
+        """Return the truth on the scan's own grid after the label map.
+
+        Args:
+            scan: with a label, or without.
+            classes: of the network, background included; None checks nothing but the map.
+
+        Returns:
+            int64, (D, H, W), or None where there is no truth.
 
         Raises:
-            DataError: if a value is not in the map.
+            DataError: if a label is not in the map, or not a class of the network.
         """
-        if scan.label is None or self.label_map is None:
-            return scan.label
-        classes = {0: 0, **self.label_map}
-        found = _values(scan.label)
-        strange = [value for value in found if value not in classes]
-        if strange:
-            raise DataError(
-                f"The label of case {scan.name} has the values {found}, but label_map has no class for {strange}. "
-                f"Legal values are {sorted(classes)}. Add these to label_map, or correct the label file."
-            )
-        lookup = torch.zeros(max(found) + 1, dtype=torch.int64)
-        for value in found:
-            lookup[value] = classes[value]
-        return lookup[scan.label]
+        if scan.label is None:
+            return None
+        mapped = map_labels(scan.label, self.label_map, scan.label_place)
+        if classes is not None:
+            check_labels(mapped, classes, scan.label_place)
+        return mapped
 
-    def _box(self, scan: Scan) -> tuple[tuple[int, int], ...]:
+    def box(self, scan: Scan) -> tuple[tuple[int, int], ...]:
+        """Return first voxel and one past the last voxel, along each axis, of the head, or of the scan if it is not cropped.
+
+        Raises:
+            DataError: if every voxel is 0.
+        """
+        from monai.transforms import CropForeground
+
         if not self.crop_to_head:
             return tuple((0, edge) for edge in scan.shape)
         start, stop = CropForeground(select_fn=_is_head).compute_bounding_box(scan.image)
         if min(stop - start) < 1:
             raise DataError(
-                f"Case {scan.name} has no voxel other than 0, so there is no head to crop to. Leave the case out."
+                f"{scan.image_place} has no voxel other than 0, so there is no head to crop to. Leave the case out."
             )
         return tuple(zip(start.tolist(), stop.tolist(), strict=True))
 
-    def _grid_shape(self, scan: Scan, box: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
+    def grid_shape(self, scan: Scan, box: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
+        """Return the voxels along each axis that a crop of a scan is resampled to.
+
+        Args:
+            scan: for its spacing.
+            box: of the crop, as `box` returns it.
+
+        Raises:
+            DataError: if `spacing` makes an edge longer than 4096 or the grid larger than 2³⁰ voxels.
+        """
         extent = [stop - start for start, stop in box]
         if self.grid is not None:
             return tuple(self.grid)
-        if self.spacing is not None:
-            edges = zip(extent, scan.spacing, self.spacing, strict=True)
-            return tuple(max(1, round(edge * old / new)) for edge, old, new in edges)
-        return tuple(extent)
-
-
-def check_labels(name: str, label: Tensor | None, classes: int) -> None:
-    """Check that a mapped label has only classes that the network knows.
-
-    Args:
-        name: of the case.
-        label: (…), any shape; None passes.
-        classes: of the network, background included.
-
-    Raises:
-        DataError: if a value is not below `classes`.
-    """
-    if label is not None and int(label.max()) >= classes:
-        raise DataError(
-            f"The network has {classes} classes, 0 to {classes - 1}, but the label of case {name} has the values "
-            f"{_values(label)}. Merge them by label_map, or give the network more classes."
-        )
-
-
-def _values(label: Tensor) -> list[int]:
-    """Return the values that occur in a label; counting is ten times as fast as sorting."""
-    return torch.bincount(label.flatten()).nonzero().flatten().tolist()
+        if self.spacing is None:
+            return tuple(extent)
+        edges = [
+            edge * old / new if edge * old < new * (LONGEST + 0.5) else math.inf
+            for edge, old, new in zip(extent, scan.spacing, self.spacing, strict=True)
+        ]
+        if math.inf in edges or math.prod(edges) > MOST:
+            raise DataError(
+                f"At a spacing of {self.spacing} mm, {scan.image_place} with {tuple(extent)} voxels of {scan.spacing} mm would "
+                "have an edge longer than 4096 voxels, or more than 2**28 in all. Increase preprocess.spacing."
+            )
+        return tuple(max(1, round(edge)) for edge in edges)
 
 
 def _is_head(image: Tensor) -> Tensor:
@@ -193,7 +210,9 @@ def _is_head(image: Tensor) -> Tensor:
 
 
 def _normalise(image: Tensor) -> Tensor:
-    """Return a normalised copy; MONAI itself writes into what it is given."""
+    """Return a normalised copy; MONAI itself overwrites its input."""
+    from monai.transforms import NormalizeIntensity
+
     head = _is_head(image).any(0)
     voxels = image[:, head]
     normalise = NormalizeIntensity(
@@ -202,11 +221,25 @@ def _normalise(image: Tensor) -> Tensor:
     return torch.as_tensor(np.asarray(normalise(image.clone())))
 
 
+def _resample_labels(label: Tensor, values: Sequence[int], shape: tuple[int, ...]) -> Tensor:
+    """Return the value with the largest share of each voxel of the new grid, the smaller of two equal ones."""
+    best, largest = torch.zeros(shape, dtype=torch.int64), torch.full(shape, -1.0)
+    for value in values:
+        share = _resample((label == value)[None].float(), shape)[0]
+        best[share > largest] = value
+        largest = torch.maximum(largest, share)
+    return best
+
+
 def _resample(volume: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Resample (C, …) to (C, *shape), extent to extent: average axes that shrink a lot, interpolate the others."""
+    from monai.transforms import Resize
+
     averaged = tuple(new if old >= STRONG * new else old for old, new in zip(volume.shape[1:], shape, strict=True))
     return _interpolate(Resize(averaged, mode="area")(volume), shape)
 
 
 def _interpolate(volume: Tensor, shape: tuple[int, ...]) -> Tensor:
+    from monai.transforms import Resize
+
     return torch.as_tensor(np.asarray(Resize(shape, mode="trilinear", align_corners=False)(volume)))

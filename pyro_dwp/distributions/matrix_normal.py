@@ -1,14 +1,14 @@
-"""Gaussian over matrices whose rows are correlated alike in all columns, and columns alike in all rows.
+"""Gaussian over matrices with one covariance among the rows and one among the columns.
 
-    W_t = M_t + s_t A E_t Bᵀ,   E_t of independent standard normals,   t = 1 … T
+    W_t = M_t + s_t A E_t Bᵀ,   entries of E_t independent standard normals,   t = 1 … T
 
 so that W_t ~ MN(M_t, s_t U, s_t V) with U = A Aᵀ over the O rows and V = B Bᵀ over the I columns, both shared by the T
-matrices, which are independent of each other. Laid out flat in the order (O, I, T) the covariance is U ⊗ V ⊗ diag(s²). Hence
+matrices, which are independent of each other. Flattened in the order (O, I, T), the covariance is U ⊗ V ⊗ diag(s²). Hence
 
     H(W) = ½ O I T (1 + log 2π) + I T Σ log A_oo + O T Σ log B_ii + O I Σ log s_t
     Cov(W_oit, W_pjt) = U_op V_ij s_t²
 
-with A and B lower triangular. The three factors are known up to scales only: (a A, B / a) is the same distribution.
+with A and B lower triangular. The three factors are determined only up to scale: (a A, B / a) gives the same distribution.
 """
 
 import math
@@ -22,9 +22,9 @@ from torch.distributions import constraints
 
 
 class MatrixNormal(TorchDistribution):
-    """T matrices with one covariance over their rows and one over their columns; all of it is exact.
+    """T matrices with one covariance among their rows and one among their columns; everything is exact.
 
-    Sampling costs O T I (O + I) multiplications; a density as much again for triangular solves.
+    Sampling costs O T I (O + I) multiplications; a density costs as much, for triangular solves.
 
     Args:
         loc: means M, (O, I, T).

@@ -1,4 +1,4 @@
-"""A distribution whose events are laid out in another shape, such as vectors laid out as kernels."""
+"""A distribution whose events have another shape, such as vectors arranged as kernels."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from torch.distributions import constraints
 
 
 class Reshaped(TorchDistribution):
-    """A distribution, its events laid out in another shape; the density is unchanged.
+    """A distribution with its events in another shape; the density is unchanged.
 
     Exact wherever the base is; gradients, entropy and moments are the base's.
 
@@ -19,7 +19,7 @@ class Reshaped(TorchDistribution):
         event_shape: of T entries.
 
     Raises:
-        ValueError: if the base's event has not T entries, or is a scalar.
+        ValueError: if the base's event is a scalar or has another number of entries.
 
     Example:
         >>> from pyro.distributions import MultivariateNormal
@@ -33,7 +33,7 @@ class Reshaped(TorchDistribution):
     def __init__(self, base: TorchDistribution, event_shape: torch.Size, validate_args: bool | None = None) -> None:
         if not base.event_shape or base.event_shape.numel() != torch.Size(event_shape).numel():
             raise ValueError(
-                f"A base of event shape {tuple(base.event_shape)} cannot be laid out as {tuple(event_shape)}: give one whose "
+                f"A base of event shape {tuple(base.event_shape)} cannot be reshaped to {tuple(event_shape)}: give one whose "
                 f"events are vectors or arrays of {torch.Size(event_shape).numel()} entries."
             )
         self.base = base
@@ -52,12 +52,12 @@ class Reshaped(TorchDistribution):
     @property
     def mean(self) -> Tensor:
         """The base's mean, (*B, *event_shape)."""
-        return self._laid_out(self.base.mean)
+        return self._reshaped(self.base.mean)
 
     @property
     def variance(self) -> Tensor:
         """The base's variance of each entry, (*B, *event_shape)."""
-        return self._laid_out(self.base.variance)
+        return self._reshaped(self.base.variance)
 
     def expand(self, batch_shape: torch.Size, _instance: TorchDistribution | None = None) -> "Reshaped":
         """Return the distribution of independent events in this batch shape."""
@@ -65,11 +65,11 @@ class Reshaped(TorchDistribution):
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008 (immutable)
         """Draw: (*sample_shape, *B, *event_shape)."""
-        return self._laid_out(self.base.sample(torch.Size(sample_shape)))
+        return self._reshaped(self.base.sample(torch.Size(sample_shape)))
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008 (immutable)
         """Draw with gradients: (*sample_shape, *B, *event_shape)."""
-        return self._laid_out(self.base.rsample(torch.Size(sample_shape)))
+        return self._reshaped(self.base.rsample(torch.Size(sample_shape)))
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log density in nats: (..., *event_shape) → (...)."""
@@ -82,5 +82,5 @@ class Reshaped(TorchDistribution):
         """Return the base's entropy, in nats, of shape B."""
         return self.base.entropy()
 
-    def _laid_out(self, value: Tensor) -> Tensor:
+    def _reshaped(self, value: Tensor) -> Tensor:
         return value.reshape(value.shape[: value.dim() - len(self.base.event_shape)] + self.event_shape)

@@ -8,10 +8,10 @@ from torch import Tensor
 
 
 class SharedStudentT(MultivariateStudentT):
-    """Pyro's multivariate Student t, for many vectors under one scatter matrix: ten times as fast on 26,640 kernels.
+    """Multivariate Student t for many vectors under one scatter matrix, ten times as fast as Pyro's on 26,640 kernels.
 
-    Exact. Its density solves one triangular system for all vectors; the constant is computed in float64, because the
-    difference of two large log Γ loses 0.004 nats in float32 where ν is near 10,000.
+    Exact. Its density solves one triangular system for all vectors. The constant is computed in float64: in float32 the
+    difference of two large log Γ is off by 0.004 nats when ν is near 10,000.
 
     Args:
         df: ν, ().

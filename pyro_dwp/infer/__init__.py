@@ -2,14 +2,13 @@
 
 from pyro_dwp.infer.diagnostics import describe_scales, weight_scales
 from pyro_dwp.infer.elbo import AuxiliaryELBO
-from pyro_dwp.infer.estimators import Estimator, Flipout, LocalReparametrisation, SharedSample
-from pyro_dwp.infer.first_draw import check_guide
+from pyro_dwp.infer.estimators import Estimator, Flipout, SharedSample
+from pyro_dwp.infer.guide_check import check_guide
 
 __all__ = [
     "AuxiliaryELBO",
     "Estimator",
     "Flipout",
-    "LocalReparametrisation",
     "SharedSample",
     "check_guide",
     "describe_scales",

@@ -1,6 +1,6 @@
 """Bounds on the cross-entropy of a kernel under an implicit prior, as pure functions.
 
-For p(w) = ∫ p(w|z) p(z) dz and any r(z|w), Jensen's inequality gives for M independent z_m ~ r(z|w)
+For p(w) = ∫ p(w|z) p(z) dz with p(z) = N(0, I), and any r(z|w), Jensen's inequality gives for M independent z_m ~ r(z|w)
 
     −log p(w) ≤ −E_z log (1/M) Σ_m p(w|z_m) p(z_m) / r(z_m|w).                                                  (1)
 
@@ -18,9 +18,9 @@ reparametrised one (Tucker et al. 2018) has the same mean: with normalised weigh
 
     ∇_λ (1) = −Σ_m v_m² · ∂ log[p(w|z_m) p(z_m) / r(z_m|λ)] / ∂z_m · ∂z_m/∂λ,
 
-that is: r's density is differentiated through z alone, and what flows back through z_m is multiplied by v_m once more.
+so r's density is differentiated through z alone, and the gradient that flows back through z_m is multiplied by v_m once more.
 
-Axis letters: N kernels, P weights of a kernel (K^n), L latent, M importance samples. All values are in nats.
+Axis letters: N kernels, T entries of a flattened kernel, L latent, M importance samples. All values are in nats.
 """
 
 import math
@@ -30,7 +30,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-Coder = Callable[[Tensor], tuple[Tensor, Tensor]]
+from pyro_dwp.distributions import gaussian_log_prob, kl_to_standard_normal
+
+Encoder = Callable[[Tensor], tuple[Tensor, Tensor]]
+LogProb = Callable[[Tensor, Tensor], Tensor]
 
 
 class CrossEntropyBound(NamedTuple):
@@ -41,57 +44,42 @@ class CrossEntropyBound(NamedTuple):
     reconstruction: Tensor
 
 
-def gaussian_log_prob(value: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
-    """Return log N(value; mean, exp(log_scale)²), summed over the last axis.
-
-    Example:
-        >>> gaussian_log_prob(torch.zeros(2), torch.zeros(2), torch.zeros(2))
-        tensor(-1.8379)
-    """
-    standardised = (value - mean) * torch.exp(-log_scale)
-    return -(0.5 * standardised.square() + log_scale + 0.5 * math.log(2 * math.pi)).sum(-1)
-
-
-def kl_to_standard_normal(mean: Tensor, log_scale: Tensor) -> Tensor:
-    """Return KL(N(mean, exp(log_scale)²) ‖ N(0, I)), exact, summed over the last axis.
-
-    Example:
-        >>> kl_to_standard_normal(torch.ones(2), torch.zeros(2))
-        tensor(1.)
-    """
-    return 0.5 * (mean.square() + torch.exp(2 * log_scale) - 1 - 2 * log_scale).sum(-1)
-
-
-def auxiliary_bound(kernels: Tensor, encoder: Coder, decoder: Coder) -> CrossEntropyBound:
+def auxiliary_bound(kernels: Tensor, encoder: Encoder, log_prob: LogProb) -> CrossEntropyBound:
     """Return bound (2) with one draw of z per kernel; the KL term is exact, the reconstruction is random.
 
     Args:
-        kernels: w, (N, P).
-        encoder: w, (N, P) → mean and log standard deviation of r(z|w), each (N, L).
-        decoder: z, (..., L) → mean and log standard deviation of p(w|z), each (..., P).
+        kernels: w, (N, T).
+        encoder: w, (N, T) → mean and log standard deviation of r(z|w), each (N, L).
+        log_prob: w, (N, T), and z, (..., N, L) → log p(w|z), (..., N); `conditional_log_prob` of an `ImplicitPrior`.
+
+    Returns:
+        The bound and its two terms, (N,).
     """
     mean, log_scale = encoder(kernels)
     z = mean + log_scale.exp() * torch.randn_like(mean)
     kl_latent = kl_to_standard_normal(mean, log_scale)
-    reconstruction = -gaussian_log_prob(kernels, *decoder(z))
+    reconstruction = -log_prob(kernels, z)
     return CrossEntropyBound(kl_latent + reconstruction, kl_latent, reconstruction)
 
 
 def importance_bound(
-    kernels: Tensor, encoder: Coder, decoder: Coder, draws: int, doubly_reparametrised: bool = True
+    kernels: Tensor, encoder: Encoder, log_prob: LogProb, draws: int, doubly_reparametrised: bool = True
 ) -> CrossEntropyBound:
     """Return bound (1) with M draws of z per kernel.
 
-    `kl_latent` is the exact KL(r(z|w) ‖ p(z)), for comparison with bound (2), and `reconstruction` what remains of the
+    `kl_latent` is the exact KL(r(z|w) ‖ p(z)), for comparison with bound (2), and `reconstruction` is the rest of the
     total; neither carries a gradient.
 
     Args:
-        kernels: w, (N, P).
-        encoder: w, (N, P) → mean and log standard deviation of r(z|w), each (N, L).
-        decoder: z, (..., L) → mean and log standard deviation of p(w|z), each (..., P).
+        kernels: w, (N, T).
+        encoder: w, (N, T) → mean and log standard deviation of r(z|w), each (N, L).
+        log_prob: w, (N, T), and z, (..., N, L) → log p(w|z), (..., N).
         draws: M.
-        doubly_reparametrised: take Tucker's gradient for what depends on the encoder's output. Both have the same mean;
-            only the plain one is the derivative of the value for fixed noise.
+        doubly_reparametrised: take Tucker's gradient for the encoder's output. Both gradients have the same mean; only the
+            plain one is the derivative of the value for fixed noise.
+
+    Returns:
+        The bound and its two terms, (N,).
 
     References:
         Burda, Grosse, Salakhutdinov 2016, Importance Weighted Autoencoders.
@@ -101,7 +89,7 @@ def importance_bound(
     z = mean + log_scale.exp() * torch.randn(draws, *mean.shape, dtype=mean.dtype, device=mean.device)  # (M, N, L)
     encoded = (mean.detach(), log_scale.detach()) if doubly_reparametrised else (mean, log_scale)
     log_weights = (
-        gaussian_log_prob(kernels, *decoder(z))
+        log_prob(kernels, z)
         + gaussian_log_prob(z, torch.zeros_like(z), torch.zeros_like(z))
         - gaussian_log_prob(z, *encoded)
     )
@@ -114,20 +102,23 @@ def importance_bound(
 
 
 def cross_entropy_bound(
-    kernels: Tensor, encoder: Coder, decoder: Coder, draws: int = 1, doubly_reparametrised: bool = True
+    kernels: Tensor, encoder: Encoder, log_prob: LogProb, draws: int = 1, doubly_reparametrised: bool = True
 ) -> CrossEntropyBound:
     """Return an upper bound on −log p(w) in nats per kernel: (2) for one draw of z, (1) for more.
 
     Args:
-        kernels: w, (N, P).
-        encoder: w → mean and log standard deviation of r(z|w), each (N, L).
-        decoder: z → mean and log standard deviation of p(w|z), each (..., P).
+        kernels: w, (N, T).
+        encoder: w, (N, T) → mean and log standard deviation of r(z|w), each (N, L).
+        log_prob: w, (N, T), and z, (..., N, L) → log p(w|z), (..., N).
         draws: M, latent draws per kernel.
-        doubly_reparametrised: see `importance_bound`; without effect for one draw.
+        doubly_reparametrised: see `importance_bound`; no effect for one draw.
+
+    Returns:
+        The bound and its two terms, (N,).
     """
     if draws == 1:
-        return auxiliary_bound(kernels, encoder, decoder)
-    return importance_bound(kernels, encoder, decoder, draws, doubly_reparametrised)
+        return auxiliary_bound(kernels, encoder, log_prob)
+    return importance_bound(kernels, encoder, log_prob, draws, doubly_reparametrised)
 
 
 def scaled_subset(size: int, count: int | None, device: torch.device) -> tuple[Tensor, float]:

@@ -1,4 +1,4 @@
-"""How wide a posterior is beside its mean and its prior: the first thing to look at when uncertainty is off."""
+"""How wide a posterior is relative to its mean and its prior: the first thing to look at when uncertainty is off."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,18 +7,18 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from pyro_dwp.priors import PriorFamily
+from pyro_dwp.priors import Prior
 from pyro_dwp.sites import WeightSite
 
 
 @torch.no_grad()
 def weight_scales(
-    sites: Mapping[str, WeightSite], prior: PriorFamily, guide: Callable[[], Mapping[str, Tensor]]
+    sites: Mapping[str, WeightSite], prior: Prior, guide: Callable[[], Mapping[str, Tensor]]
 ) -> dict[str, dict[str, float]]:
     """Compare the spread of weights under posterior and prior, per group of kernels.
 
-    The posterior's width is exact where the guide's distribution of a site knows its variance. Else two draws tell it: half
-    the mean squared difference is an estimate of the variance.
+    The posterior's width is exact where the guide knows the variance of a site. Otherwise it is estimated from two draws, as
+    half their mean squared difference.
 
     Args:
         sites: site name → site.
@@ -26,8 +26,8 @@ def weight_scales(
         guide: returns one draw of all sites.
 
     Returns:
-        Group → root mean square of a weight under the prior ("prior_rms") and the posterior ("posterior_rms"), and the
-        posterior's standard deviation of a weight ("posterior_std"). All in units of the weights.
+        Group → root mean square of a weight under the prior ("prior_rms") and under the posterior ("posterior_rms"), and
+        standard deviation of a weight under the posterior ("posterior_std"), all in units of the weights.
     """
     with poutine.block():
         first, second = guide(), guide()
@@ -52,7 +52,7 @@ def weight_scales(
 
 
 def _variance(guide: Any, name: str, estimate: Tensor) -> Tensor:
-    """Return the variance of each weight of a site under a guide; where it is not known, the estimate."""
+    """Return the variance of each weight of a site under a guide, or the estimate where the guide does not know it."""
     try:
         variance: Tensor = guide.distribution(name).variance
     except (AttributeError, NotImplementedError):

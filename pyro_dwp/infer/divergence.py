@@ -39,8 +39,8 @@ def gaussian_cross_entropy(q: TorchDistribution, p: TorchDistribution) -> Tensor
     """Return −E_q log p(w) in nats, (), for a Gaussian prior; None where this module has no formula.
 
     Args:
-        q: batch shape (), event shape that of the weights.
-        p: of the same shapes.
+        q: guide's distribution; batch shape (), event shape that of the weights.
+        p: prior of the same shapes.
 
     Example:
         >>> p = Normal(torch.zeros(4), torch.ones(4)).to_event(1)
@@ -70,15 +70,12 @@ def gaussian_cross_entropy(q: TorchDistribution, p: TorchDistribution) -> Tensor
 
 def shared_factor(kernels: MultivariateNormal) -> Tensor | None:
     """Return the Cholesky factor (T, T) that all kernels share; None where each has its own."""
-    factor: Tensor = kernels.scale_tril
-    axes = zip(factor.shape[:-2], factor.stride()[:-2], strict=True)
-    if any(size > 1 and stride for size, stride in axes):
-        return None
-    return factor[(0,) * (factor.dim() - 2)]
+    factor: Tensor = kernels._unbroadcasted_scale_tril  # as it was given; `scale_tril` repeats it for every kernel
+    return factor.reshape(factor.shape[-2:]) if factor.shape[:-2].numel() == 1 else None
 
 
 def whitened_spread(q: TorchDistribution, factor: Tensor) -> Tensor | None:
-    """Return Σ_kernels tr(P Cov_q(w)), P = (L Lᵀ)⁻¹, for a Gaussian q with independent kernels; None for any other.
+    """Return Σ_kernels tr(P Cov_q(w)), P = (L Lᵀ)⁻¹, for a Gaussian q with independent kernels; else None.
 
     Args:
         q: without `Independent`: a Normal over single weights, or a `Reshaped` one over kernels.
@@ -98,7 +95,12 @@ def whitened_spread(q: TorchDistribution, factor: Tensor) -> Tensor | None:
 
 
 def site_log_prob(site: dict, value: Tensor) -> Tensor:
-    """Return the sum of a site's log density at a value, under the site's scale and mask."""
+    """Return the sum of a site's log density in nats, under the site's scale and mask.
+
+    Args:
+        site: a node of a trace.
+        value: point to evaluate it at, of the site's shape.
+    """
     return scale_and_mask(site["fn"].log_prob(value), site["scale"], site["mask"]).sum()
 
 
@@ -116,12 +118,12 @@ def site_entropy(site: dict) -> Tensor:
 
 
 def site_kl(site: dict, model_site: dict | None, closed_form: bool) -> Tensor:
-    """Return KL(q ‖ p) of a site whose prior has a density: closed form if wanted and known, else at the sample.
+    """Return KL(q ‖ p) in nats of a site whose prior has a density: closed form if wanted and known, else at the sample.
 
     Args:
         site: the guide's node.
         model_site: the model's node; None for auxiliary sites, which contribute −H(q) only.
-        closed_form: False where model and guide sample in different orders: conditional divergences do not add up then.
+        closed_form: False where model and guide sample in different orders, since conditional divergences do not add up then.
     """
     if model_site is None:
         return -site_entropy(site)

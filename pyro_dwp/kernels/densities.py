@@ -1,9 +1,9 @@
-r"""Elliptical densities of kernels, fitted by maximum likelihood in float64: Gaussian and Student t, full scatter.
+r"""Elliptical densities of kernels, fitted by maximum likelihood in float64: Gaussian and Student t with a full scatter matrix.
 
     Gaussian   log N(w; m, S)   = −½ (d + log|S| + T log 2π),                      d = (w − m)ᵀ S⁻¹ (w − m)
     Student t  log t_ν(w; m, S) = log Γ((ν+T)/2) − log Γ(ν/2) − ½ (T log πν + log|S|) − ½ (ν + T) log(1 + d/ν)
 
-What `information` measures kernels with, and what the `empirical` prior is made of.
+`information` measures kernels with them, and the `empirical` prior consists of them.
 
 Axis letters: n kernels, T entries of a flattened kernel.
 """
@@ -14,6 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pyro_dwp.errors import DataError
+
+FEWEST_PER_ENTRY = 2
 EM_STEPS = 200
 EM_TOLERANCE = 1e-6
 DEGREES = (0.1, 1e4)
@@ -44,6 +47,21 @@ class Elliptical:
         return radial - self.factor.diagonal().log().sum()
 
 
+def flat_kernels(kernels: Tensor) -> Tensor:
+    """Return kernels (n, K, ...) as float64 vectors (n, T) on the CPU.
+
+    Raises:
+        DataError: if there are fewer than two per entry, too few for a covariance.
+    """
+    flat = kernels.flatten(1).double().cpu()
+    if len(flat) < (fewest := FEWEST_PER_ENTRY * flat.shape[1]):
+        raise DataError(
+            f"A covariance of {flat.shape[1]} entries needs at least {fewest} kernels, but there are only {len(flat)} to fit. "
+            "Collect kernels of more networks, or hold out fewer."
+        )
+    return flat
+
+
 def fit_gaussian(kernels: Tensor) -> Elliptical:
     """Return the Gaussian of the kernels' mean and covariance.
 
@@ -55,10 +73,10 @@ def fit_gaussian(kernels: Tensor) -> Elliptical:
 
 
 def fit_student_t(kernels: Tensor) -> Elliptical:
-    """Fit a multivariate Student t by EM with an expanded parameter, ν by the likelihood itself.
+    """Fit a multivariate Student t by parameter-expanded EM; ν maximises the likelihood itself.
 
     One step weighs each kernel by u = (ν + T) / (ν + d), d its squared Mahalanobis distance, takes weighted mean and
-    scatter, then maximises the likelihood over ν, between 0.1 and 10,000 (where it is a Gaussian). The scatter is divided by the
+    scatter, then maximises the likelihood over ν, between 0.1 and 10,000 (practically a Gaussian). The scatter is divided by the
     sum of the weights and not by n, which reaches the same maximum in fewer steps (Liu, Rubin, Wu 1998).
 
     Args:
@@ -85,14 +103,20 @@ def fit_student_t(kernels: Tensor) -> Elliptical:
 
 
 def cholesky(covariance: Tensor) -> Tensor:
-    """Return the Cholesky factor of (..., T, T); a jitter far below any variance carries exactly dependent entries."""
+    """Return the Cholesky factor of (..., T, T), with a jitter far below any variance in case entries are exactly dependent."""
     jitter = JITTER * covariance.diagonal(dim1=-2, dim2=-1).mean(-1)
     eye = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
     return torch.linalg.cholesky(covariance + jitter[..., None, None] * eye)
 
 
 def radial_log_density(distances: Tensor, degrees: float, entries: int) -> Tensor:
-    """Return the log density of a Student t with scatter I (ν infinite: a Gaussian) at squared distances (n,)."""
+    """Return the log density in nats of a Student t with scatter matrix I, (n,).
+
+    Args:
+        distances: squared distances from the mean, (n,).
+        degrees: ν; infinite for a Gaussian.
+        entries: T.
+    """
     if math.isinf(degrees):
         return -0.5 * (distances + entries * math.log(2 * math.pi))
     half = 0.5 * (degrees + entries)

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 
+from pyro_dwp.checks import checked
 from pyro_dwp.errors import DataError, suggest
 from pyro_dwp.kernels.bank import KernelBank
 
@@ -32,19 +34,21 @@ class NetworkKernels:
     layers: dict[str, list[str]]
 
 
+@checked
 def network_kernels(
-    weights: Mapping[str, Tensor] | nn.Module, groups: Mapping[str, str], minimum_norm: float = MINIMUM_NORM
+    weights: Mapping[str, Tensor] | nn.Module, groups: Mapping[str, str], minimum_norm: NonNegativeFloat = MINIMUM_NORM
 ) -> NetworkKernels:
     """Cut a network's convolutions into kernels, one per pair of output and input channel.
 
-    Kernels whose L2 norm is below `minimum_norm` carry no structure; they are left out and counted.
+    Kernels whose L2 norm is below `minimum_norm` have no structure to speak of; they are left out and counted.
 
     Args:
         weights: a network, or its state_dict.
         groups: name of a convolution's weight, (O, I, K, ...), → its group; `UNet.kernel_groups()`.
-        minimum_norm: smallest L2 norm that is kept, in units of the weights.
+        minimum_norm: smallest L2 norm of a kernel that is kept, in units of the weights.
 
     Raises:
+        ConfigError: if `minimum_norm` is negative or not finite.
         DataError: if the network lacks a weight, or a weight holds values that are not finite.
 
     References:
@@ -96,10 +100,11 @@ def snapshot_files(source: Path | str) -> list[Path]:
     return files
 
 
+@checked
 def collect_kernels(
     networks: Iterable[tuple[str, Mapping[str, Tensor] | nn.Module]],
     groups: Mapping[str, str],
-    minimum_norm: float = MINIMUM_NORM,
+    minimum_norm: NonNegativeFloat = MINIMUM_NORM,
     provenance: Mapping[str, Any] | None = None,
 ) -> KernelBank:
     """Pool the kernels of several networks in one bank.
@@ -108,7 +113,7 @@ def collect_kernels(
         networks: pairs of the source network's name and its weights; snapshots of one network share the name. Weights
             are copied before the next pair is asked for.
         groups: name of a convolution's weight → its group.
-        minimum_norm: smallest L2 norm that is kept, in units of the weights.
+        minimum_norm: smallest L2 norm of a kernel that is kept, in units of the weights.
         provenance: JSON-able facts to keep in the bank's metadata.
 
     Returns:
@@ -116,6 +121,7 @@ def collect_kernels(
         indices), "snapshots" (their number), "minimum_norm" and "provenance".
 
     Raises:
+        ConfigError: if `minimum_norm` is negative or not finite.
         DataError: if there is no network, or every kernel of a group is below `minimum_norm`.
     """
     indices: dict[str, int] = {}

@@ -1,14 +1,14 @@
 r"""What kernels hold beyond noise: held-out nats per kernel over an isotropic Gaussian.
 
-White noise is described best by one variance. Whatever a richer density gains on kernels it was not fitted to is
-structure that a prior can carry. Three densities are fitted by maximum likelihood, in float64, on kernels flattened to
+White noise is best described by one variance. Whatever a richer density gains on kernels that it was not fitted to is
+structure that a prior can use. Three densities are fitted by maximum likelihood, in float64, on kernels flattened to
 T entries:
 
 - isotropic: N(0, v I), v the mean square of all entries;
 - Gaussian: N(m, S), full covariance;
 - Student t: t_ν(m, S), full scatter matrix, by EM with ν maximising the actual likelihood (ECME; Liu and Rubin 1995).
 
-A difference is taken kernel by kernel, so its standard error is that of the paired difference. Fitting T(T+3)/2
+Differences are taken kernel by kernel, so a standard error is that of the paired difference. Fitting T(T+3)/2
 parameters to n kernels costs about T(T+3)/(4n) nats per held-out kernel: noise gives a slightly negative number.
 """
 
@@ -21,9 +21,7 @@ import torch
 from torch import Tensor
 
 from pyro_dwp.kernels.bank import KernelBank, root_mean_square
-from pyro_dwp.kernels.densities import fit_gaussian, fit_student_t
-
-FEWEST_PER_ENTRY = 2
+from pyro_dwp.kernels.densities import FEWEST_PER_ENTRY, fit_gaussian, fit_student_t
 
 
 @dataclass(frozen=True)
@@ -45,14 +43,14 @@ class Information:
         group: its name.
         networks: source networks in the bank; with two or more, whole networks were held out.
         fitted: number of kernels that the densities were fitted to.
-        held_out: number of kernels that they were judged on.
+        held_out: number of kernels that they were evaluated on.
         scale: root mean square of the fitted entries, in units of the weights.
         isotropic: log density under the isotropic Gaussian.
         gaussian: gain of the full-covariance Gaussian over it; NaN if there are too few kernels to fit one.
         student_t: gain of the Student t over the isotropic Gaussian; NaN likewise.
-        degrees_of_freedom: ν of the Student t; at 10,000 it is a Gaussian.
-        learned: gain of a learned prior over the isotropic Gaussian, where one is measured; of a bound on its density
-            where it has no exact one.
+        degrees_of_freedom: ν of the Student t; at 10,000 it is practically a Gaussian.
+        learned: gain of a learned prior over the isotropic Gaussian, where one is measured; if its density is not exact, the
+            gain of a bound on it.
     """
 
     group: str
@@ -67,7 +65,7 @@ class Information:
     learned: Estimate | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the measurement as JSON-able values; a number that is NaN here is None there."""
+        """Return the measurement as JSON-able values; NaN becomes None."""
         return _without_nan(asdict(self))
 
 
@@ -78,49 +76,64 @@ def estimate(values: Tensor) -> Estimate:
     return Estimate(float(values.mean()), float(error))
 
 
-def isotropic_log_density(fitted: Tensor, judged: Tensor) -> Tensor:
-    """Return log N(w; 0, v I) of `judged` (m, T), v fitted to `fitted` (n, T); in nats, (m,)."""
+def isotropic_log_density(fitted: Tensor, held_out: Tensor) -> Tensor:
+    """Return log N(w; 0, v I) in nats, (m,).
+
+    Args:
+        fitted: kernels that v is fitted to, (n, T).
+        held_out: kernels w, (m, T).
+    """
     variance = fitted.square().mean()
     entries = fitted.shape[1]
-    return -0.5 * (judged.square().sum(1) / variance + entries * (2 * math.pi * variance).log())
+    return -0.5 * (held_out.square().sum(1) / variance + entries * (2 * math.pi * variance).log())
 
 
-def gaussian_log_density(fitted: Tensor, judged: Tensor) -> Tensor:
-    """Return log N(w; m, S) of `judged` (m, T), mean and covariance fitted to `fitted` (n, T); in nats, (m,)."""
-    return fit_gaussian(fitted).log_density(judged)
+def gaussian_log_density(fitted: Tensor, held_out: Tensor) -> Tensor:
+    """Return log N(w; m, S) in nats, (m,).
+
+    Args:
+        fitted: kernels that mean and covariance are fitted to, (n, T).
+        held_out: kernels w, (m, T).
+    """
+    return fit_gaussian(fitted).log_density(held_out)
 
 
-def student_t_log_density(fitted: Tensor, judged: Tensor) -> tuple[Tensor, float]:
-    """Return log t_ν(w; m, S) of `judged` (m, T), fitted to `fitted` (n, T); in nats, (m,), and ν."""
+def student_t_log_density(fitted: Tensor, held_out: Tensor) -> tuple[Tensor, float]:
+    """Return log t_ν(w; m, S) in nats, (m,), and ν.
+
+    Args:
+        fitted: kernels that the density is fitted to, (n, T).
+        held_out: kernels w, (m, T).
+    """
     fit = fit_student_t(fitted)
-    return fit.log_density(judged), fit.degrees
+    return fit.log_density(held_out), fit.degrees
 
 
-def measure(group: str, networks: int, fitted: Tensor, judged: Tensor, learned: Tensor | None = None) -> Information:
+def measure(group: str, networks: int, fitted: Tensor, held_out: Tensor, learned: Tensor | None = None) -> Information:
     """Fit the three densities to one group's kernels and compare them on held-out ones.
 
     Args:
         group: its name.
         networks: number of source networks in the bank.
         fitted: kernels to fit, (n, K, ...) or (n, T).
-        judged: held-out kernels, (m, K, ...) or (m, T).
+        held_out: held-out kernels, (m, K, ...) or (m, T).
         learned: log density of each held-out kernel under a learned prior, or a bound on it, in nats, (m,), to compare.
 
     Returns:
         Gains over the isotropic Gaussian. Fewer than two fitted kernels per entry are too few for a covariance.
     """
-    fitted, judged = fitted.flatten(1).double().cpu(), judged.flatten(1).double().cpu()
-    isotropic = isotropic_log_density(fitted, judged)
+    fitted, held_out = fitted.flatten(1).double().cpu(), held_out.flatten(1).double().cpu()
+    isotropic = isotropic_log_density(fitted, held_out)
     gaussian = student_t = torch.full_like(isotropic, math.nan)
     degrees = math.nan
     if len(fitted) >= FEWEST_PER_ENTRY * fitted.shape[1]:
-        gaussian = gaussian_log_density(fitted, judged)
-        student_t, degrees = student_t_log_density(fitted, judged)
+        gaussian = gaussian_log_density(fitted, held_out)
+        student_t, degrees = student_t_log_density(fitted, held_out)
     return Information(
         group,
         networks,
         len(fitted),
-        len(judged),
+        len(held_out),
         root_mean_square(fitted),
         estimate(isotropic),
         estimate(gaussian - isotropic),
@@ -131,7 +144,13 @@ def measure(group: str, networks: int, fitted: Tensor, judged: Tensor, learned: 
 
 
 def bank_information(bank: KernelBank, held_out: float = 0.2, seed: int = 0) -> list[Information]:
-    """Measure every group of a bank; `held_out` and `seed` as in `KernelBank.split`."""
+    """Measure every group of a bank.
+
+    Args:
+        bank: the kernels.
+        held_out: share of the networks that is held out, see `KernelBank.split`.
+        seed: decides which.
+    """
     count = len(bank.networks)
     return [measure(group, count, *bank.split(group, held_out, seed)) for group in bank.groups]
 
@@ -141,7 +160,7 @@ def information_table(rows: Sequence[Information], bank: KernelBank | None = Non
 
     Args:
         rows: one per group.
-        bank: adds its layers and kernels left out.
+        bank: adds columns for its layers and the kernels left out.
         learned: name of the learned prior in the heading, where one was measured.
     """
     counted = ["layers", "left out"] if bank else []

@@ -1,21 +1,32 @@
 """Scores of predicted probabilities, for one case; computed without a one-hot copy of the truth.
 
-The first two are proper: smallest in expectation for the true probabilities, so they reward a prediction that knows what
-it does not know, which overlap cannot. The calibration error tells whether probabilities are frequencies, and no more: it
-is no proper score. Axis letters: C classes, D H W voxels.
+The first two are proper: their expectation is smallest for the true probabilities, so they reward honest uncertainty, which
+overlap cannot. The calibration error only tells whether probabilities agree with frequencies; it is not a proper score.
+Axis letters: C classes, D H W voxels.
 """
 
+from typing import Annotated
+
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 
-from pyro_dwp.errors import ConfigError, DataError
+from pyro_dwp.checks import checked
+from pyro_dwp.errors import DataError
 
 FLOOR = torch.finfo(torch.float32).eps
 CHUNK = 2**22  # voxels that are held in float64 at a time
 
 
 def probability_of_truth(probability: Tensor, truth: Tensor) -> Tensor:
-    """Return the probability given to each voxel's true class: (C, D, H, W), (D, H, W) → (D, H, W).
+    """Return the probability given to each voxel's true class.
+
+    Args:
+        probability: (C, D, H, W).
+        truth: true class of each voxel, integers, (D, H, W).
+
+    Returns:
+        (D, H, W).
 
     Raises:
         DataError: if the grids differ, or the truth holds a label that has no probability.
@@ -38,12 +49,12 @@ def negative_log_likelihood(probability: Tensor, truth: Tensor, floor: float = F
     """Return the mean over voxels of -log p(true class), in nats per voxel; 0 is perfect, log C is a uniform guess.
 
     Probabilities below `floor` count as `floor`, so that one voxel of probability 0 costs 15.9 nats and not infinity.
-    The default is float32's resolution at 1: a foreground stored in float32 knows its background no finer.
+    The default is the resolution of float32 at 1: 1 - p is not known better if p of the foreground is stored in float32.
 
     Args:
         probability: p, summing to 1 over classes, (C, D, H, W).
         truth: true class of each voxel, integers, (D, H, W).
-        floor: smallest probability that is told from 0.
+        floor: smallest probability that is distinguished from 0.
 
     Raises:
         DataError: if the grids differ, or the truth holds a label that has no probability.
@@ -56,7 +67,7 @@ def negative_log_likelihood(probability: Tensor, truth: Tensor, floor: float = F
 
 
 def brier_score(probability: Tensor, truth: Tensor) -> float:
-    """Return Brier's score, the mean over voxels of Σ_c (p_c - [c is true])²: 0 is perfect, 2 is sure and wrong.
+    """Return Brier's score, the mean over voxels of Σ_c (p_c - [c is true])²: 0 is perfect, 2 is certain and wrong.
 
     Args:
         probability: p, summing to 1 over classes, (C, D, H, W).
@@ -77,16 +88,17 @@ def brier_score(probability: Tensor, truth: Tensor) -> float:
     return float((squares - 2 * right + 1).mean())
 
 
-def calibration_error(probability: Tensor, truth: Tensor, bins: int = 20) -> float:
-    """Return the expected calibration error: 0 where probabilities are frequencies, at most 1.
+@checked
+def calibration_error(probability: Tensor, truth: Tensor, bins: Annotated[int, Ge(1), Le(10_000)] = 20) -> float:
+    """Return the expected calibration error: 0 if probabilities agree with frequencies, at most 1.
 
         Σ_bins (voxels in the bin / all voxels) · | mean probability − share of voxels of the class |
             = Σ_bins | Σ_voxels (p − [voxel is of the class]) | / all voxels
 
-    For each foreground class against the rest, and the mean over these classes. Bins have equal width and hold their lower
-    edge, the last one also p = 1. Sums are in float64, a chunk of voxels at a time: float32 would lose small probabilities,
-    of which a volume has millions. Most voxels are background that every model is sure of, which makes the values small:
-    compare them between methods on the same scans.
+    Each foreground class is taken against the rest, and the result is the mean over these classes. Bins have equal width and
+    include their lower edge, the last one also p = 1. Sums are in float64, a chunk of voxels at a time, because float32 would
+    lose small probabilities, of which a volume has millions. Most voxels are background about which every model is certain,
+    so the values are small: compare them between methods on the same scans.
 
     Args:
         probability: p, summing to 1 over classes, (C, D, H, W).
@@ -95,7 +107,7 @@ def calibration_error(probability: Tensor, truth: Tensor, bins: int = 20) -> flo
 
     Raises:
         DataError: if the grids differ, or the truth holds a label that has no probability.
-        ConfigError: if there is no bin.
+        ConfigError: if `bins` is below 1 or above 10,000.
 
     References:
         Guo, Pleiss, Sun, Weinberger 2017, On Calibration of Modern Neural Networks.
@@ -106,8 +118,6 @@ def calibration_error(probability: Tensor, truth: Tensor, bins: int = 20) -> flo
         0.0
     """
     probability_of_truth(probability, truth)
-    if bins < 1:
-        raise ConfigError(f"The calibration error needs at least 1 bin, but bins is {bins}. Take 20.")
     errors = [_gap(probability[index], truth, index, bins) / truth.numel() for index in range(1, len(probability))]
     return sum(errors) / len(errors)
 

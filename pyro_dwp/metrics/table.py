@@ -2,46 +2,64 @@
 
 import csv
 import io
-import json
 import math
-import os
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
 from pyro_dwp.errors import DataError
+from pyro_dwp.files import write_json, write_text
 from pyro_dwp.metrics.calibration import brier_score, calibration_error, negative_log_likelihood
-from pyro_dwp.metrics.overlap import dice, iou
+from pyro_dwp.metrics.labels import label_values
+from pyro_dwp.metrics.overlap import dice, iou, mean_score
+
+RULE = """\
+dice and iou of a case: mean over the foreground labels in its truth or its prediction; 1 if neither has any.
+-: the label is in neither, or the value is unknown; means and deviations are over the cases that have a value."""
+
+Row = Mapping[str, float | None]
 
 
-def score_case(prediction: Tensor, truth: Tensor, classes: int, probability: Tensor | None = None) -> dict[str, float]:
+def score_case(
+    prediction: Tensor,
+    truth: Tensor,
+    classes: int,
+    probability: Tensor | None = None,
+    labels: Sequence[int] | None = None,
+) -> dict[str, float | None]:
     """Return every score of one case.
 
-    `dice` and `iou` are means over the foreground classes; where there is more than one, `dice_1`, `iou_1`, `dice_2`,
-    … follow. With probabilities, `negative_log_likelihood` (nats per voxel), `brier` and `calibration_error` are added.
+    `dice` and `iou` are means over the foreground classes that occur in the truth or in the prediction; a class that occurs in
+    neither is not scored, and if no foreground occurs at all, both are 1. With more than two classes `dice_1`, `iou_1`,
+    `dice_2`, … follow, None for a class that does not occur. With probabilities, `negative_log_likelihood` (nats per voxel),
+    `brier` and `calibration_error` are added.
 
     Args:
         prediction: predicted classes, integers, (D, H, W).
         truth: true classes, (D, H, W).
         classes: C, the background (0) included.
         probability: predicted probabilities, (C, D, H, W).
+        labels: label of each class, of length C, that names its columns; None takes the class itself.
 
     Raises:
-        DataError: if shapes differ or a label is outside 0 to C - 1.
+        DataError: if shapes differ or a class is outside 0 to C - 1.
 
     Example:
         >>> import torch
-        >>> truth = torch.tensor([[0, 0, 1, 1]])
-        >>> score_case(truth, truth, classes=2)
-        {'dice': 1.0, 'iou': 1.0}
+        >>> score_case(torch.tensor([[0, 0, 1, 1]]), torch.tensor([[0, 0, 0, 1]]), classes=3)
+        {'dice': 0.6666666666666666, 'dice_1': 0.6666666666666666, 'dice_2': None, 'iou': 0.5, 'iou_1': 0.5, 'iou_2': None}
     """
-    scores: dict[str, float] = {}
-    for name, per_class in (("dice", dice(prediction, truth, classes)), ("iou", iou(prediction, truth, classes))):
-        scores[name] = float(per_class.mean())
-        if classes > 2:
-            scores.update({f"{name}_{index}": float(value) for index, value in enumerate(per_class, start=1)})
+    for role, volume in (("prediction", prediction), ("truth", truth)):
+        if (highest := max(label_values(volume, f"the {role}"), default=0)) >= classes:
+            raise DataError(
+                f"With {classes} classes, labels are 0 to {classes - 1}, but the {role} holds {highest}. "
+                "Map its labels (label_map), or use a network with more classes."
+            )
+    names = dict(enumerate(labels or range(classes)))
+    dices, ious = ({names[c]: s for c, s in score(prediction, truth).items()} for score in (dice, iou))
+    scores = label_columns(dices, ious, [names[c] for c in range(1, classes)])
     if probability is not None:
         scores["negative_log_likelihood"] = negative_log_likelihood(probability, truth)
         scores["brier"] = brier_score(probability, truth)
@@ -49,19 +67,44 @@ def score_case(prediction: Tensor, truth: Tensor, classes: int, probability: Ten
     return scores
 
 
+def label_columns(
+    dices: Mapping[int, float], ious: Mapping[int, float], labels: Sequence[int]
+) -> dict[str, float | None]:
+    """Return one case's overlap as columns of a table: the means and, for several labels, each label's score or None.
+
+    Args:
+        dices: label → Dice, for the labels that occur in the case.
+        ious: label → IoU, likewise.
+        labels: foreground labels of all cases of the table.
+
+    Example:
+        >>> label_columns({1: 1.0}, {1: 1.0}, [1])
+        {'dice': 1.0, 'iou': 1.0}
+    """
+    columns: dict[str, float | None] = {}
+    for name, found in (("dice", dices), ("iou", ious)):
+        columns[name] = mean_score(found)
+        if len(labels) > 1:
+            columns.update({f"{name}_{label}": found.get(label) for label in labels})
+    return columns
+
+
 class CaseTable:
     """A table with one row of scores per case; the columns are those of the first row.
 
+    Args:
+        cases: name → scores, added in order.
+
     Example:
         >>> table = CaseTable()
-        >>> table.add("patient_1", {"dice": 0.5})
-        >>> table.add("patient_2", {"dice": 0.75})
+        >>> table.add("patient_1", {"dice": 0.5, "dice_2": None})
+        >>> table.add("patient_2", {"dice": 0.75, "dice_2": 0.25})
         >>> table.mean()
-        {'dice': 0.625}
+        {'dice': 0.625, 'dice_2': 0.25}
     """
 
-    def __init__(self, cases: Mapping[str, Mapping[str, float]] | None = None) -> None:
-        self.cases: dict[str, dict[str, float]] = {}
+    def __init__(self, cases: Mapping[str, Row] | None = None) -> None:
+        self.cases: dict[str, dict[str, float | None]] = {}
         for name, scores in (cases or {}).items():
             self.add(name, scores)
 
@@ -70,12 +113,12 @@ class CaseTable:
         """The names of the scores, in the order of the first case."""
         return list(next(iter(self.cases.values()), {}))
 
-    def add(self, name: str, scores: Mapping[str, float]) -> None:
+    def add(self, name: str, scores: Row) -> None:
         """Append one case.
 
         Args:
             name: of the case, not yet in the table.
-            scores: finite numbers, under the same names for all cases.
+            scores: finite numbers, or None for a label that the case does not have; under the same names for all cases.
 
         Raises:
             DataError: if the case is there already, its scores have other names, or one is not finite.
@@ -85,61 +128,68 @@ class CaseTable:
         if self.cases and set(scores) != set(self.columns):
             raise DataError(
                 f"All cases of a table have the same scores ({', '.join(self.columns)}), but case '{name}' has "
-                f"{', '.join(scores)}. Score all cases with the same number of classes."
+                f"{', '.join(scores)}. Score all cases with the same labels."
             )
-        if bad := [f"{key}={value}" for key, value in scores.items() if not math.isfinite(value)]:
+        if bad := [f"{key}={value}" for key, value in scores.items() if value is not None and not math.isfinite(value)]:
             raise DataError(f"Scores are finite numbers, but case '{name}' has {', '.join(bad)}. Check its prediction.")
-        self.cases[name] = {key: float(scores[key]) for key in self.columns or scores}
+        ordered = {key: scores[key] for key in self.columns or scores}
+        self.cases[name] = {key: None if value is None else float(value) for key, value in ordered.items()}
 
-    def mean(self) -> dict[str, float]:
-        """Return the mean of each score over the cases; empty for an empty table."""
-        return {key: statistics.fmean(row[key] for row in self.cases.values()) for key in self.columns}
+    def mean(self) -> dict[str, float | None]:
+        """Return the mean of each score over the cases that have it, None if none has; empty for an empty table."""
+        return {key: statistics.fmean(values) if values else None for key, values in self._values().items()}
 
     def std(self) -> dict[str, float | None]:
-        """Return the standard deviation of each score over the cases (n - 1 in the denominator).
+        """Return the standard deviation of each score over the n cases that have it, with n - 1 in the denominator.
 
-        It is None, in JSON null, where there is only one case.
+        It is None, in JSON null, if fewer than two cases have the score.
         """
-        rows = self.cases.values()
-        return {key: statistics.stdev(row[key] for row in rows) if len(rows) > 1 else None for key in self.columns}
+        return {key: statistics.stdev(values) if len(values) > 1 else None for key, values in self._values().items()}
+
+    def _values(self) -> dict[str, list[float]]:
+        return {key: [value for row in self.cases.values() if (value := row[key]) is not None] for key in self.columns}
 
     def to_dict(self) -> dict[str, object]:
         """Return what JSON can hold: count, mean, std, and the scores of each case."""
         return {"count": len(self.cases), "mean": self.mean(), "std": self.std(), "cases": self.cases}
 
+    def headline(self) -> str:
+        """Return mean and standard deviation of Dice, and mean IoU, in one line."""
+        mean, spread = self.mean(), self.std()["dice"]
+        deviation = "" if spread is None else f" (sd {spread:.3f})"
+        return f"Dice {mean['dice']:.3f}{deviation}, IoU {mean['iou']:.3f}"
+
     def rows(self) -> list[list[float | str | None]]:
         """Return the table with its header in front and the mean and standard deviation at the end."""
-        named: list[tuple[str, Mapping[str, float | None]]]
-        named = [*self.cases.items(), ("mean", self.mean()), ("std", self.std())]
+        named: list[tuple[str, Row]] = [*self.cases.items(), ("mean", self.mean()), ("std", self.std())]
         return [["case", *self.columns], *([name, *(row[key] for key in self.columns)] for name, row in named)]
 
     def to_csv(self) -> str:
-        """Return the table as comma-separated text; an unknown standard deviation is an empty field."""
+        """Return the table as comma-separated text; a missing value is an empty field."""
         stream = io.StringIO()
         csv.writer(stream, lineterminator="\n").writerows(self.rows())
         return stream.getvalue()
 
     def save(self, folder: Path, stem: str = "scores") -> list[Path]:
-        """Write the table to FOLDER/STEM.json and FOLDER/STEM.csv, each whole or not at all; return the two paths.
+        """Write the table to FOLDER/STEM.json and FOLDER/STEM.csv, each whole or not at all.
+
+        Args:
+            folder: made if it is missing.
+            stem: name of the files without extension.
+
+        Returns:
+            The two paths.
 
         Raises:
             DataError: if a file cannot be written.
         """
-        texts = {"json": json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n", "csv": self.to_csv()}
-        paths = [folder / f"{stem}.{ending}" for ending in texts]
-        for path, text in zip(paths, texts.values(), strict=True):
-            partial = path.with_name(f".{path.name}.part")
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                partial.write_text(text, encoding="utf-8")
-                os.replace(partial, path)
-            except OSError as error:
-                cure = "Free some space, or choose another folder."
-                raise DataError(f"{path} cannot be written ({error}). {cure}") from error
-        return paths
+        return [
+            write_json(folder / f"{stem}.json", self.to_dict()),
+            write_text(folder / f"{stem}.csv", self.to_csv()),
+        ]
 
     def to_text(self) -> str:
-        """Return the table for a terminal: aligned columns, four decimals."""
+        """Return the table for a terminal: aligned columns, four decimals, and below them how overlap is averaged."""
         header, *body = self.rows()
         cells = [[str(cell) for cell in header]]
         cells += [[f"{c:.4f}" if isinstance(c, float) else "-" if c is None else c for c in row] for row in body]
@@ -149,4 +199,4 @@ class CaseTable:
             for row in cells
         ]
         rule = "-" * len(lines[0])
-        return "\n".join([lines[0], rule, *lines[1:-2], rule, *lines[-2:]])
+        return "\n".join([lines[0], rule, *lines[1:-2], rule, *lines[-2:], *([RULE] if "dice" in self.columns else [])])

@@ -1,6 +1,6 @@
 """The residual U-Net of Kuzina, Egorov and Burnaev (2019), in two and three dimensions.
 
-The encoder has one striding and one plain residual block per level; the decoder adds the skip connection
+The encoder has one strided and one plain residual block per level; the decoder adds the skip connection
 instead of concatenating it. No convolution has a bias and no normalisation has parameters, so that all a
 network learns is its kernels. Every convolution but the first is preceded by instance normalisation and ReLU.
 
@@ -8,11 +8,16 @@ Axis letters: B batch, C channel, D H W voxels, O I output and input channels.
 """
 
 from collections.abc import Sequence
+from typing import Annotated, Literal
 
+from annotated_types import Ge, Le, MaxLen, MinLen
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pyro_dwp.checks import checked
 from pyro_dwp.errors import ConfigError
+
+Channels = Annotated[int, Ge(1), Le(4096)]
 
 CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
 INTERPOLATION = {2: "bilinear", 3: "trilinear"}
@@ -68,7 +73,12 @@ class UpBlock(nn.Module):
         self.conv_2 = convolution(ndim, out_channels, out_channels)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """Return features on the grid of the skip connection: (B, I, ...), (B, O, ...) → (B, O, ...)."""
+        """Return features on the grid of the skip connection, (B, O, ...).
+
+        Args:
+            x: features on a grid half as fine, (B, I, ...).
+            skip: of the encoder, (B, O, ...).
+        """
         x = self.reduce(activate(x))
         x = skip + F.interpolate(x, scale_factor=2, mode=self.mode, align_corners=True)
         return x + self.conv_2(activate(self.conv_1(activate(x))))
@@ -77,7 +87,7 @@ class UpBlock(nn.Module):
 class UNet(nn.Module):
     """Residual U-Net without biases; the defaults are the paper's network.
 
-    Grids whose edges are no multiple of 2^levels are padded with the edge values and the output is cropped back.
+    Grids whose edges are not multiples of 2^levels are padded with the edge values, and the output is cropped back.
 
     Args:
         in_channels: C of the image, e.g. the number of MRI sequences.
@@ -86,7 +96,7 @@ class UNet(nn.Module):
         ndim: 3 for volumes, 2 for slices.
 
     Raises:
-        ConfigError: if `ndim` is neither 2 nor 3, or `channels` has fewer than two widths, or a width is below 1.
+        ConfigError: if `ndim` is neither 2 nor 3, `channels` has fewer than two widths, or a number is outside its range.
 
     References:
         Kuzina, Egorov, Burnaev 2019, Front. Neurosci. 13:844, figure 2.
@@ -100,21 +110,15 @@ class UNet(nn.Module):
         torch.Size([1, 2, 10, 7])
     """
 
+    @checked
     def __init__(
         self,
-        in_channels: int = 1,
-        classes: int = 2,
-        channels: Sequence[int] = (16, 32, 32, 64),
-        ndim: int = 3,
+        in_channels: Channels = 1,
+        classes: Annotated[int, Ge(2), Le(4096)] = 2,
+        channels: Annotated[Sequence[Channels], MinLen(2), MaxLen(12)] = (16, 32, 32, 64),
+        ndim: Literal[2, 3] = 3,
     ) -> None:
         super().__init__()
-        if ndim not in CONVOLUTIONS:
-            raise ConfigError(f"A U-Net has 2 or 3 spatial dimensions, but ndim is {ndim}. Set ndim to 2 or 3.")
-        if len(channels) < 2 or min(channels) < 1 or in_channels < 1 or classes < 2:
-            raise ConfigError(
-                "A U-Net needs at least one input channel, two classes and two positive widths, but received "
-                f"in_channels={in_channels}, classes={classes}, channels={tuple(channels)}."
-            )
         self.in_channels, self.classes, self.channels, self.ndim = in_channels, classes, tuple(channels), ndim
         self.levels = len(channels) - 1
         self.init_conv = convolution(ndim, in_channels, channels[0])
@@ -163,7 +167,7 @@ class UNet(nn.Module):
             raise ConfigError(
                 f"A U-Net with {self.levels} levels needs an image with an edge above {2**self.levels} voxels, so that more "
                 f"than one voxel is left to normalise at the bottom, but received a grid of {tuple(grid)}. Use a finer grid, "
-                "or a network with fewer widths."
+                "or fewer levels (channels)."
             )
         padding = [extra for edge in reversed(grid) for extra in (0, -edge % 2**self.levels)]
         *skips, x = self.encode(F.pad(x, padding, mode="replicate") if any(padding) else x)

@@ -1,17 +1,19 @@
 """Predict labelled cases, write their maps and score them, one case in memory at a time."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from rich.progress import track
 from torch import Tensor
 
-from pyro_dwp.data import CaseSource, Preprocess, Scan, check_labels
+from pyro_dwp.data import CaseSource, Preprocess, Scan, check_labels, labels_of_classes
 from pyro_dwp.errors import DataError
-from pyro_dwp.metrics import score_case
+from pyro_dwp.metrics import CaseTable, score_case
+from pyro_dwp.predict.output import write_prediction
 from pyro_dwp.predict.posterior import Prediction
-from pyro_dwp.predict.volumes import predict_scan, write_prediction
+from pyro_dwp.predict.volumes import predict_scan
 from pyro_dwp.predict.windows import Network
 
 
@@ -23,13 +25,13 @@ class ScoredCase:
         scan: image (C, D, H, W).
         truth: classes after the label map, (D, H, W).
         prediction: maps on the scan's grid.
-        scores: as `metrics.score_case` gives them.
+        scores: as `metrics.score_case` gives them; None for a label that the case does not have.
     """
 
     scan: Scan
     truth: Tensor
     prediction: Prediction
-    scores: dict[str, float]
+    scores: dict[str, float | None]
 
 
 def score_cases(
@@ -44,6 +46,8 @@ def score_cases(
 ) -> Iterator[ScoredCase]:
     """Predict cases on their own grids and score them against their labels.
 
+    Scores of a class are named by its stored label if the label map can be inverted, as masks are written.
+
     Args:
         draw: returns one sampled network, see `posterior_predictive`.
         source: of the cases.
@@ -51,7 +55,7 @@ def score_cases(
         preprocess: as in training; its label map is applied to the truth.
         samples: posterior samples S.
         seed: of the samples; every case sees the same networks.
-        folder: receives the maps as NIfTI; None writes nothing.
+        folder: where the maps are written as NIfTI files; None writes nothing.
         device: of the networks that `draw` returns.
 
     Raises:
@@ -64,8 +68,28 @@ def score_cases(
             raise DataError(f"Case {name} has no label to score a prediction by. Name a folder of labels.")
         prediction = predict_scan(draw, scan, preprocess, samples, seed, device=device)
         classes = len(prediction.probability)
-        check_labels(name, truth, classes)
+        check_labels(truth, classes, scan.label_place)
         if folder is not None:
-            write_prediction(folder, name, prediction, scan.affine)
-        scores = score_case(prediction.mask, truth, classes, prediction.probability)
+            write_prediction(folder, prediction, scan, preprocess)
+        labels = labels_of_classes(preprocess.label_map, classes)
+        scores = score_case(prediction.mask, truth, classes, prediction.probability, labels)
         yield ScoredCase(scan, truth, prediction, scores)
+
+
+def tabulate(cases: Iterable[ScoredCase], total: int, title: str, kept: int = 3) -> tuple[CaseTable, list[ScoredCase]]:
+    """Collect the scores of cases, showing progress, and keep some of the cases for figures.
+
+    Args:
+        cases: such as `score_cases` yields.
+        total: number of cases.
+        title: of the progress bar.
+        kept: number of cases to keep, spread evenly over all, so that nobody picks them by hand.
+
+    Returns:
+        The table of scores, and the cases kept.
+    """
+    table, shown, places = CaseTable(), [], set(range(0, total, max(1, total // kept))[:kept])
+    for number, case in enumerate(track(cases, title, total=total)):
+        table.add(case.scan.name, case.scores)
+        shown += [case] if number in places else []
+    return table, shown

@@ -1,41 +1,61 @@
-"""Score a folder of predicted masks against a folder of true ones, both NIfTI, matched by file name."""
+"""Score a folder of predicted masks against a folder of true ones, both NIfTI, matched by file name.
 
-import re
+Labels are compared as values, such as {0, 1, 2, 4}. Where labels.json beside the masks says that they hold merged classes, the
+truths are mapped in the same way first.
+"""
+
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
-from pyro_dwp.data import Preprocess, Scan, nifti, nifti_files
+from pyro_dwp.data import expand, map_labels, nifti_files, read_label
+from pyro_dwp.data.nifti import load_volume
+from pyro_dwp.data.paths import MASK, RESULT
+from pyro_dwp.data.reading import whole_labels
 from pyro_dwp.errors import DataError
-from pyro_dwp.metrics import CaseTable, score_case
-from pyro_dwp.predict.volumes import MAPS, MASK
+from pyro_dwp.metrics import CaseTable, dice, iou, label_columns, label_values
+from pyro_dwp.predict.output import FILE, MaskLabels
 
-MAP_NAME = re.compile(rf"(?P<case>.+)(?:{'|'.join(MAPS)})(?:_\d+)?")
+MANY = 20  # labels that only the masks have; more, and the files are scans
 
 
-def pair_files(predictions: str | Path, truths: str | Path) -> dict[str, tuple[Path, Path]]:
+@dataclass(frozen=True, eq=False)
+class FolderScores:
+    """Scores of a folder of masks.
+
+    Args:
+        table: one row per case.
+        notes: lines to print below it: truths that have no prediction, labels that only one side has.
+    """
+
+    table: CaseTable
+    notes: tuple[str, ...]
+
+
+def pair_files(predictions: str | Path, truths: str | Path) -> tuple[dict[str, tuple[Path, Path]], list[str]]:
     """Pair each predicted mask with the truth of the same case.
 
     NAME.nii.gz and NAME_mask.nii.gz both belong to the truth NAME.nii.gz. The maps of probability and uncertainty that
-    `write_prediction` leaves beside NAME_mask.nii.gz are passed over, and so are truths without a prediction.
+    `write_prediction` leaves beside NAME_mask.nii.gz are not masks and are left out.
 
     Args:
         predictions: folder of masks; ~ and environment variables are replaced.
         truths: folder of true masks.
 
     Returns:
-        Name of the truth → (prediction, truth), sorted by name.
+        Name of the truth → (prediction, truth), sorted by name; and the names of truths without a prediction.
 
     Raises:
         DataError: if a folder is missing or has no NIfTI file, a prediction has no truth, or a truth two predictions.
     """
-    predicted, known = nifti_files(predictions), nifti_files(truths)
+    predicted, known = nifti_files(predictions, results=True), nifti_files(truths, results=True)
     pairs: dict[str, tuple[Path, Path]] = {}
     alone = []
     for name, path in predicted.items():
-        found = MAP_NAME.fullmatch(name)
-        if found and f"{found['case']}{MASK}" in predicted:
+        match = RESULT.fullmatch(name)
+        if match and match["kind"] != MASK and f"{match['case']}{MASK}" in predicted:
             continue
         case = name if name in known else name.removesuffix(MASK)
         if case not in known:
@@ -52,49 +72,88 @@ def pair_files(predictions: str | Path, truths: str | Path) -> dict[str, tuple[P
             f"{predictions} have none in {truths}: {', '.join(alone[:5])}{' …' if len(alone) > 5 else ''}. "
             "Add the truths, or move these predictions elsewhere."
         )
-    return dict(sorted(pairs.items()))
+    return dict(sorted(pairs.items())), sorted(known.keys() - pairs.keys())
 
 
 def score_folders(
     predictions: str | Path,
     truths: str | Path,
-    classes: int | None = None,
     label_map: Mapping[int, int] | None = None,
-) -> CaseTable:
+    allow_missing: bool = False,
+) -> FolderScores:
     """Return Dice and IoU of each predicted mask that a folder holds.
+
+    A case is scored over the foreground labels that occur in its truth or its prediction, see `metrics.score_case`.
 
     Args:
         predictions: folder of masks, see `pair_files`.
         truths: folder of true masks on the same grids.
-        classes: number of classes, background included; None finds the largest label in both folders first.
-        label_map: class of each label value that the truths store, where predictions have merged some; None keeps them.
+        label_map: class of each label that the truths store, if the predictions hold merged or renumbered classes. If labels.json
+            says that the predictions hold labels, both sides are mapped; if it says that they hold classes, its map is the
+            default. None without such a file keeps all labels.
+        allow_missing: score the predictions that exist, and name the truths without one in the notes.
 
     Raises:
-        DataError: if files do not pair up, cannot be read, differ in shape or affine, or hold a label that is no class.
+        DataError: if files do not pair up, cannot be read, differ in shape or affine, a label is not in the map, or a truth
+            has no prediction and `allow_missing` is not set.
     """
-    pairs = pair_files(predictions, truths)
-    preprocess = Preprocess(label_map=dict(label_map) if label_map else None)
-    if classes is None:
-        largest = [int(labels.max()) for case in pairs for labels in read_pair(case, *pairs[case], preprocess)]
-        classes = max(2, *(label + 1 for label in largest))
-    table = CaseTable()
+    pairs, missing = pair_files(predictions, truths)
+    notes = []
+    if missing:
+        listed = ", ".join(missing[:5]) + (" …" if len(missing) > 5 else "")
+        found = f"{len(missing)} of {len(missing) + len(pairs)} truths have no prediction: {listed}"
+        if not allow_missing:
+            raise DataError(f"{found} (in {predictions}). Predict them, or score the others with --allow_missing.")
+        notes.append(f"Note: {found}")
+    stored = MaskLabels.read(expand(predictions))
+    classes = stored is not None and stored.masks == "classes"
+    known = stored.label_map if stored else None
+    if label_map is not None and classes and dict(label_map) != known:
+        raise DataError(
+            f"The masks in {predictions} hold classes after the label map {known} ({FILE}), but label_map is "
+            f"{dict(label_map)}. Leave it out, or predict again with this map."
+        )
+    truth_map = known if classes and label_map is None else label_map
+    mask_map = label_map if stored is not None and not classes else None
+    overlaps: dict[str, tuple[dict[int, float], dict[int, float]]] = {}
+    predicted, true = {0}, {0}
     for case, paths in pairs.items():
-        prediction, truth = read_pair(case, *paths, preprocess)
-        try:
-            table.add(case, score_case(prediction, truth, classes))
-        except DataError as error:
-            raise DataError(f"{paths[0]} and {paths[1]}: {error}") from error
-    return table
+        prediction, truth = read_pair(*paths, mask_map, truth_map)
+        overlaps[case] = dice(prediction, truth), iou(prediction, truth)
+        predicted |= {*label_values(prediction)}
+        true |= {*label_values(truth)}
+    strangers = predicted - true
+    if len(strangers) > MANY:
+        raise DataError(
+            f"The files in {predictions} have {len(strangers)} labels that no truth in {truths} has, such as "
+            f"{sorted(strangers)[:5]}. They look like scans. Name the folder of the masks."
+        )
+    table = CaseTable()
+    for case, scores in overlaps.items():
+        table.add(case, label_columns(*scores, sorted((predicted | true) - {0})))
+    for strange, where, other in ((true - predicted, "truths", "mask"), (strangers, "masks", "truth")):
+        if strange and stored is None and label_map is None:
+            notes.append(
+                f"Note: the {where} have the label(s) {', '.join(map(str, sorted(strange)))}, which no {other} has. If the masks "
+                "hold merged or renumbered classes, say which with --label_map, such as '{1: 1, 2: 1, 4: 2}'"
+            )
+    return FolderScores(table, tuple(notes))
 
 
-def read_pair(case: str, prediction: Path, truth: Path, preprocess: Preprocess) -> tuple[Tensor, Tensor]:
-    """Read a predicted and a true mask on one grid, int64 (D, H, W), the truth after the label map.
+def read_pair(
+    prediction: Path, truth: Path, mask_map: Mapping[int, int] | None, truth_map: Mapping[int, int] | None
+) -> tuple[Tensor, Tensor]:
+    """Read a predicted and a true mask on one grid, int64 (D, H, W).
+
+    Args:
+        prediction: file of the mask.
+        truth: file of the true mask.
+        mask_map: label → class, applied to the prediction; None keeps its values.
+        truth_map: label → class, applied to the truth.
 
     Raises:
-        DataError: if a file cannot be read or holds other than labels, or shapes or affines differ.
+        DataError: if a file cannot be read or does not hold labels, shapes or affines differ, or a label is not in its map.
     """
-    array, affine = nifti.read_array(truth, modalities=1)
-    predicted = nifti.read_label(prediction, truth, array.shape[1:], affine)
-    stored = nifti.read_label(truth, truth, array.shape[1:], affine)
-    mapped = preprocess.mapped_label(Scan(case, stored[None], stored, affine))
-    return predicted, stored if mapped is None else mapped
+    known = load_volume(truth, dtype=None)
+    masks = map_labels(read_label(prediction, known), mask_map, str(prediction))
+    return masks, map_labels(whole_labels(known), truth_map, str(truth))

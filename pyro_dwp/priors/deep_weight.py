@@ -3,9 +3,9 @@
     z ~ N(0, I_L),   w | z ~ N(μ_φ(z), σ_φ(z)²),   p(w) = ∫ p_φ(w|z) p(z) dz
 
 The decoder (μ_φ, σ_φ) is that of a variational autoencoder trained on source kernels, then frozen. The prior can be
-sampled; its density is an integral without closed form. An *implicit* prior: `AuxiliaryELBO` bounds its KL divergence.
+sampled; its density is an integral without closed form. It is an `ImplicitPrior`: `AuxiliaryELBO` bounds its KL divergence.
 
-Axis letters: L latent, K edge of a kernel, n spatial dimensions.
+Axis letters: L latent, K edge of a kernel, T entries of a flattened kernel.
 
 References:
     Atanov, Ashukha, Struminsky, Vetrov, Welling 2018, The Deep Weight Prior, arXiv:1810.06943.
@@ -13,32 +13,35 @@ References:
 """
 
 import copy
-from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
 
 import torch
-from pyro.distributions import TorchDistribution
+from annotated_types import Ge, Le
+from pydantic import PositiveFloat
+from pyro.distributions import Normal, TorchDistribution
 from torch import Tensor, nn
-from torch.distributions import constraints
 
-from pyro_dwp.nn.kernel_coders import KernelCoders, build_coders
-from pyro_dwp.priors.density import KernelDensity
+from pyro_dwp.checks import checked, checked_dataclass
+from pyro_dwp.distributions import ImplicitPrior, gaussian_log_prob
+from pyro_dwp.kernels.bank import root_mean_square
+from pyro_dwp.nn.kernel_coders import Coder, Variant, build_coders
+from pyro_dwp.priors.density import Fit, Fitted, GroupDensity, KernelShape, Trainer
 from pyro_dwp.priors.learned import LearnedPrior
 
+Latent = Annotated[int, Ge(1), Le(1024)]
+Hidden = Annotated[int, Ge(1), Le(4096)]
 
-class DeepWeightPrior(TorchDistribution):
+
+class DeepWeightPrior(ImplicitPrior):
     """Distribution of one kernel under a decoder; batch = kernels, event = (K, ..., K).
 
-    `sample` is exact. `log_prob` raises: the density is intractable, and a random estimate would betray any caller
-    that asks twice.
-
     Args:
-        decoder: z, (..., L) → mean and log standard deviation of the kernel, each (..., K^n).
-        latent: L.
+        decoder: z, (..., L) → mean and log standard deviation of the kernel, each (..., T).
+        latent_dim: L.
         kernel_shape: (K, ..., K).
-        group: name that the ELBO finds the auxiliary encoder by.
-        origin: a tensor whose device and dtype samples have.
-        batch_shape: shape of independent kernels.
+        group: name of the auxiliary encoder.
+        like: a tensor with the device and dtype that samples get.
 
     Example:
         >>> decoder = lambda z: (z.sum(-1, keepdim=True).expand(*z.shape[:-1], 9), torch.zeros(*z.shape[:-1], 9))
@@ -47,83 +50,51 @@ class DeepWeightPrior(TorchDistribution):
         torch.Size([8, 4, 3, 3])
     """
 
-    arg_constraints: Mapping[str, Any] = {}
-    has_rsample = True
+    def __init__(self, decoder: Coder, latent_dim: int, kernel_shape: torch.Size, group: str, like: Tensor) -> None:
+        super().__init__(group, latent_dim, kernel_shape, like)
+        self.decoder = decoder
 
-    def __init__(
-        self,
-        decoder: nn.Module,
-        latent: int,
-        kernel_shape: torch.Size,
-        group: str,
-        origin: Tensor,
-        batch_shape: torch.Size = torch.Size(),  # noqa: B008 (immutable)
-        validate_args: bool | None = None,
-    ) -> None:
-        self.decoder, self.latent, self.group, self.origin = decoder, latent, group, origin
-        super().__init__(batch_shape, torch.Size(kernel_shape), validate_args=validate_args)
-
-    @constraints.dependent_property(is_discrete=False)
-    def support(self) -> constraints.Constraint:
-        """Every real kernel."""
-        return constraints.independent(constraints.real, len(self.event_shape))
-
-    def expand(self, batch_shape: torch.Size, _instance: TorchDistribution | None = None) -> "DeepWeightPrior":
-        """Return the prior of independent kernels in this batch shape."""
-        return DeepWeightPrior(
-            self.decoder, self.latent, self.event_shape, self.group, self.origin, torch.Size(batch_shape), False
-        )
-
-    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008 (immutable)
-        """Draw z, then w: (*sample_shape, *batch_shape, K, ..., K)."""
-        shape = torch.Size(sample_shape) + self.batch_shape
-        z = torch.randn((*shape, self.latent), dtype=self.origin.dtype, device=self.origin.device)
+    def conditional(self, z: Tensor) -> TorchDistribution:
+        """Return p(w|z) of flattened kernels, independent Gaussians."""
         mean, log_scale = self.decoder(z)
-        return (mean + log_scale.exp() * torch.randn_like(mean)).reshape(shape + self.event_shape)
+        return Normal(mean, log_scale.exp()).to_event(1)
 
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Raise NotImplementedError: the density has no closed form."""
-        raise NotImplementedError(
-            "DeepWeightPrior can be sampled but has no density: p(w) is an integral over the latent z. Use "
-            "pyro_dwp.infer.AuxiliaryELBO, which bounds KL(q || p) with an auxiliary encoder, instead of Pyro's Trace_ELBO."
-        )
+    def conditional_log_prob(self, kernels: Tensor, z: Tensor) -> Tensor:
+        """Return log p(w|z) in nats as the base class does, without the cost of a distribution object."""
+        return gaussian_log_prob(kernels, *self.decoder(z))
 
 
-class DeepWeightDensity(KernelDensity):
-    """The coders of one group; its distribution is the decoder's.
+class DeepWeightDensity(GroupDensity):
+    """Encoder and decoder of one group; its distribution is the decoder's.
 
     Args:
         kernel_shape: (K, ..., K).
         variant: "paper" or "dense", see `build_coders`.
         latent: L.
         hidden: width of the hidden layers, "dense" only.
-        kernel_scale: standardises the kernels; stored with the coders.
+        kernel_scale: standardises the kernels; stored with encoder and decoder.
     """
 
     family = "deep_weight"
-    origin: Tensor
+    like: Tensor
 
+    @checked
     def __init__(
         self,
-        kernel_shape: Sequence[int],
-        variant: str = "dense",
-        latent: int = 6,
-        hidden: int = 128,
-        kernel_scale: float = 1.0,
+        kernel_shape: KernelShape,
+        variant: Variant = "dense",
+        latent: Latent = 6,
+        hidden: Hidden = 128,
+        kernel_scale: PositiveFloat = 1.0,
     ) -> None:
         super().__init__(kernel_shape, variant=variant, latent=latent, hidden=hidden)
         coders = build_coders(variant, self.kernel_shape, latent, kernel_scale, hidden)
         self.encoder, self.decoder, self.latent_dim = coders.encoder, coders.decoder, latent
-        self.register_buffer("origin", torch.zeros(()), persistent=False)
-
-    @property
-    def coders(self) -> KernelCoders:
-        """Encoder and decoder as a pair; the modules are this density's own."""
-        return KernelCoders(self.encoder, self.decoder, self.latent_dim)
+        self.register_buffer("like", torch.zeros(()), persistent=False)
 
     @property
     def num_parameters(self) -> int:
-        """Number of the decoder's parameters; the encoder is no part of the density."""
+        """Number of the decoder's parameters; the encoder is not part of the density."""
         return sum(parameter.numel() for parameter in self.decoder.parameters())
 
     def check(self) -> None:
@@ -133,11 +104,13 @@ class DeepWeightDensity(KernelDensity):
 
     def distribution(self, group: str = "") -> DeepWeightPrior:
         """Return p(w) = ∫ p(w|z) p(z) dz of one kernel."""
-        return DeepWeightPrior(self.decoder, self.latent_dim, self.kernel_shape, group, self.origin)
+        prior = DeepWeightPrior(self.decoder, self.latent_dim, self.kernel_shape, group, self.like)
+        prior.density = self
+        return prior
 
 
 class DeepWeight(LearnedPrior):
-    """Deep weight prior: the decoder of a variational autoencoder of source kernels, one for each group.
+    """Deep weight prior: the decoder of a variational autoencoder of source kernels, for each group.
 
     Args:
         path: a prior saved by `run/train_prior.py`; None takes the one that ships with the package, fitted to kernels
@@ -148,10 +121,44 @@ class DeepWeight(LearnedPrior):
         ConfigError: if a site's group or kernel shape is not in it.
     """
 
-    def __init__(self, path: str | None = None) -> None:
-        super().__init__(path, DeepWeightDensity.family, "hippocampus.safetensors")
+    @checked
+    def __init__(self, path: Path | None = None) -> None:
+        super().__init__(path, DeepWeightDensity, "hippocampus-deep-weight.safetensors")
 
     def encoders(self) -> dict[str, nn.Module]:
-        """Return trainable copies of the autoencoders' encoders, the start of r(z|w)."""
+        """Return trainable copies of the autoencoders' encoders, from which r(z|w) starts."""
         encoders = {group: copy.deepcopy(density.get_submodule("encoder")) for group, density in self.densities.items()}
         return {group: encoder.requires_grad_(True) for group, encoder in encoders.items()}
+
+
+@checked_dataclass
+class DeepWeightFit(Fit):
+    """Variational autoencoder of kernels by SVI: its decoder is the deep weight prior.
+
+    Args:
+        variant: "dense" (matrix products, unbounded scale) or "paper" (appendix B of the paper, tanh heads).
+        latent: dimension of the latent z.
+        hidden: width of the dense variant's two hidden layers; without effect on the paper's.
+        standardise: divide each group's kernels by the root mean square of their entries. The paper does not.
+    """
+
+    # It overfits little, and having one network fewer to fit costs more.
+    validates_on: ClassVar[Literal["networks", "kernels"]] = "kernels"
+
+    variant: Variant = "dense"
+    latent: Latent = 6
+    hidden: Hidden = 128
+    standardise: bool = True
+
+    def fit(self, training: Tensor, validation: Tensor, trainer: Trainer) -> Fitted:
+        """Train encoder and decoder; the loss on the validation kernels controls the learning rate.
+
+        Args:
+            training: kernels to fit, (n, K, ...), in units of the weights.
+            validation: kernels whose loss controls the learning rate, (m, K, ...).
+            trainer: trains the autoencoder.
+        """
+        torch.manual_seed(trainer.seed)
+        scale = root_mean_square(torch.cat([training, validation])) if self.standardise else 1.0
+        density = DeepWeightDensity(training.shape[1:], self.variant, self.latent, self.hidden, scale)
+        return Fitted(density, *trainer.autoencode(density, training, validation))

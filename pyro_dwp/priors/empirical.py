@@ -1,4 +1,4 @@
-"""Correlated, heavy-tailed priors read off source kernels: for each group a Gaussian or a Student t of full scatter.
+"""Correlated, heavy-tailed priors read off source kernels: for each group a Gaussian or a Student t with a full scatter matrix.
 
     p(w) = N(w; m, S)   or   p(w) = t_ν(w; m, S),   maximum likelihood fits, see `pyro_dwp.kernels.densities`
 
@@ -13,19 +13,22 @@ References:
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
+from time import monotonic
 
 import torch
 from pyro.distributions import MultivariateNormal, TorchDistribution
 from torch import Tensor
 
+from pyro_dwp.checks import checked, checked_dataclass
 from pyro_dwp.distributions import Reshaped, SharedStudentT
 from pyro_dwp.errors import ConfigError
-from pyro_dwp.kernels.densities import Elliptical
-from pyro_dwp.priors.density import KernelDensity
+from pyro_dwp.kernels.densities import Elliptical, fit_gaussian, fit_student_t, flat_kernels
+from pyro_dwp.priors.density import Fit, Fitted, GroupDensity, KernelShape, Trainer
 from pyro_dwp.priors.learned import LearnedPrior
 
 
-class EmpiricalDensity(KernelDensity):
+class EmpiricalDensity(GroupDensity):
     """Gaussian or Student t of one group.
 
     Args:
@@ -38,7 +41,8 @@ class EmpiricalDensity(KernelDensity):
     scale_tril: Tensor
     degrees: Tensor
 
-    def __init__(self, kernel_shape: Sequence[int], student_t: bool = False) -> None:
+    @checked
+    def __init__(self, kernel_shape: KernelShape, student_t: bool = False) -> None:
         super().__init__(kernel_shape, student_t=student_t)
         self.student_t = student_t
         self.register_buffer("mean", torch.zeros(self.entries))
@@ -48,7 +52,11 @@ class EmpiricalDensity(KernelDensity):
 
     @classmethod
     def of(cls, kernel_shape: Sequence[int], fit: Elliptical) -> "EmpiricalDensity":
-        """Return a fit as the density of kernels of this shape.
+        """Return the density that a fit found.
+
+        Args:
+            kernel_shape: (K, ..., K).
+            fit: of flattened kernels.
 
         Example:
             >>> from pyro_dwp.kernels.densities import fit_gaussian
@@ -70,10 +78,10 @@ class EmpiricalDensity(KernelDensity):
         return self.entries * (self.entries + 3) // 2 + self.student_t
 
     def check(self) -> None:
-        """Refuse a scale_tril that is no Cholesky factor, and a ν that is not positive."""
+        """Refuse a `scale_tril` that is not a Cholesky factor, and a ν that is not positive."""
         self.require_cholesky("scale_tril")
         if self.student_t:
-            self.require_positive("degrees")  # a fit may find ν ≤ 2: an infinite variance, which nothing here asks for
+            self.require_positive("degrees")  # ν ≤ 2 is allowed: nothing here needs a finite variance
 
     def distribution(self, group: str = "") -> TorchDistribution:
         """Return the fitted distribution of one kernel."""
@@ -86,20 +94,47 @@ class Empirical(LearnedPrior):
     """Correlated Gaussian, or Student t, with mean and covariance of source kernels, for each group.
 
     Args:
-        path: a prior saved by `run/train_prior.py --prior empirical`; None takes one that ships with the package.
-        student_t: take the Student t of those that ship. A file says itself which of the two it holds.
+        path: a prior saved by `run/train_prior.py --family empirical`; None takes one that ships with the package.
+        student_t: take the Student t that ships, not the Gaussian. A file of your own says which of the two it holds.
 
     Raises:
         CheckpointError: if the file is missing, unreadable, incomplete, or of another family.
         ConfigError: if a Student t is asked for and the file holds a Gaussian, or a site does not fit.
     """
 
-    def __init__(self, path: str | None = None, student_t: bool = False) -> None:
+    @checked
+    def __init__(self, path: Path | None = None, student_t: bool = False) -> None:
         shipped = "hippocampus-student-t.safetensors" if student_t else "hippocampus-empirical.safetensors"
-        super().__init__(path, EmpiricalDensity.family, shipped)
-        self.student_t = any(density.settings["student_t"] for density in map(self.stored.density, self.densities))
+        super().__init__(path, EmpiricalDensity, shipped)
+        self.student_t = any(density.settings["student_t"] for density in self.densities.values())
         if student_t and not self.student_t:
             raise ConfigError(
-                f"A Student t was asked for, but {self.stored.path} holds Gaussians. Leave --prior.student_t out, or fit "
-                "one with run/train_prior.py --prior empirical --prior.student_t true."
+                f"A Student t was asked for, but {self.stored.path} holds Gaussians. Leave out --prior.student_t, or fit "
+                "one with run/train_prior.py --family empirical --family.student_t."
             )
+
+
+@checked_dataclass
+class EmpiricalFit(Fit):
+    """Gaussian or Student t by maximum likelihood: mean and covariance of the kernels, or EM.
+
+    Args:
+        student_t: fit a Student t, with heavy tails, instead of a Gaussian.
+    """
+
+    student_t: bool = False
+
+    def fit(self, training: Tensor, validation: Tensor, trainer: Trainer) -> Fitted:
+        """Fit to training and validation kernels together, since nothing has to be validated.
+
+        Args:
+            training: kernels to fit, (n, K, ...), in units of the weights.
+            validation: kernels that are fitted as well, (m, K, ...).
+            trainer: not needed.
+
+        Raises:
+            DataError: if there are too few kernels for a covariance.
+        """
+        start, kernels = monotonic(), flat_kernels(torch.cat([training, validation]))
+        found = fit_student_t(kernels) if self.student_t else fit_gaussian(kernels)
+        return Fitted(EmpiricalDensity.of(training.shape[1:], found), 0, monotonic() - start)

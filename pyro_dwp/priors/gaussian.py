@@ -1,12 +1,13 @@
-"""Independent Gaussian prior over the weights of a kernel: the baseline that every Bayesian network starts from.
+"""Independent Gaussian prior over the weights of a kernel: the usual baseline.
 
     p(w) = Π_i N(w_i; 0, s²),   s fixed, or s² = gain² · 2 / (I · K^n)   (He et al. 2015)
 
-Exact: its density, its moments, its KL divergence to a Gaussian guide.
+Exact: its density, its moments, its KL divergence from a Gaussian guide.
 """
 
 import pyro.distributions as dist
 import torch
+from pydantic import PositiveFloat
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
@@ -34,7 +35,7 @@ class Gaussian(ScaledPrior):
     """Zero-mean Gaussian with one standard deviation for all weights of a layer.
 
     Args:
-        scale: standard deviation of a weight; None takes He's, the square root of 2 / (I · K^n), per layer.
+        scale: standard deviation of a weight; None uses He's, the square root of 2 / (I · K^n), per layer.
         gain: factor on that standard deviation.
 
     Raises:
@@ -44,7 +45,7 @@ class Gaussian(ScaledPrior):
         He, Zhang, Ren, Sun 2015, Delving Deep into Rectifiers.
     """
 
-    def __init__(self, scale: float | None = None, gain: float = 1.0) -> None:
+    def __init__(self, scale: PositiveFloat | None = None, gain: PositiveFloat = 1.0) -> None:
         super().__init__(scale, gain)
 
     def distribution(self, site: WeightSite) -> TorchDistribution:

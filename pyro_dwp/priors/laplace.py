@@ -9,6 +9,7 @@ kurtosis is 6), its KL divergence from a Gaussian guide.
 import math
 
 import pyro.distributions as dist
+from pydantic import PositiveFloat
 from pyro.distributions import TorchDistribution
 
 from pyro_dwp.priors.scaled import ScaledPrior
@@ -19,7 +20,7 @@ class Laplace(ScaledPrior):
     """Zero-mean Laplace distribution of each weight: sparse, heavier tails than a Gaussian.
 
     Args:
-        scale: standard deviation of a weight (√2 times the Laplace distribution's b); None takes He's, the square root
+        scale: standard deviation of a weight (√2 times the Laplace distribution's b); None uses He's, the square root
             of 2 / (I · K^n), per layer.
         gain: factor on that standard deviation.
 
@@ -39,7 +40,7 @@ class Laplace(ScaledPrior):
         (torch.Size([3, 3]), 0.1)
     """
 
-    def __init__(self, scale: float | None = None, gain: float = 1.0) -> None:
+    def __init__(self, scale: PositiveFloat | None = None, gain: PositiveFloat = 1.0) -> None:
         super().__init__(scale, gain)
 
     def distribution(self, site: WeightSite) -> TorchDistribution:

@@ -8,7 +8,7 @@ Here the prior is set by the standard deviation s of a weight overall, the ratio
 
 Blundell et al. choose π from {1/4, 1/2, 3/4}, s₁ from {1, e⁻¹, e⁻²} and s₂ from {e⁻⁶, e⁻⁷, e⁻⁸}; that is weight = π,
 ratio = s₂ / s₁ and scale = √(π s₁² + (1 − π) s₂²). Their ratios lie between e⁻⁸ and e⁻⁴ (0.018). The default here is
-milder, since a narrow spike makes gradients of 1 / s₂² times the weight.
+milder, since near 0 the gradient is 1 / s₂² times the weight.
 
 Exact: its density and its moments; the kurtosis is 3 (π + (1 − π) r⁴) / (π + (1 − π) r²)². The KL divergence from a guide has
 no closed form and is estimated from samples.
@@ -18,9 +18,10 @@ import math
 
 import pyro.distributions as dist
 import torch
+from pydantic import PositiveFloat
 from pyro.distributions import TorchDistribution
 
-from pyro_dwp.errors import ConfigError
+from pyro_dwp.checks import Share, checked
 from pyro_dwp.priors.scaled import ScaledPrior
 from pyro_dwp.sites import WeightSite
 
@@ -29,9 +30,9 @@ class ScaleMixture(ScaledPrior):
     """Mixture of a broad and a narrow Gaussian for each weight (Blundell et al. 2015).
 
     Args:
-        scale: standard deviation s of a weight overall; None takes He's, the square root of 2 / (I · K^n), per layer.
+        scale: standard deviation s of a weight overall; None uses He's, the square root of 2 / (I · K^n), per layer.
         gain: factor on that standard deviation.
-        ratio: r, standard deviation of the narrow Gaussian over that of the broad one, between 0 and 1.
+        ratio: r, standard deviation of the narrow Gaussian divided by that of the broad one, between 0 and 1.
         weight: π, share of the broad Gaussian, between 0 and 1.
 
     Raises:
@@ -49,14 +50,15 @@ class ScaleMixture(ScaledPrior):
         tensor([1.0000, 0.0025])
     """
 
-    def __init__(self, scale: float | None = None, gain: float = 1.0, ratio: float = 0.1, weight: float = 0.5) -> None:
+    @checked
+    def __init__(
+        self,
+        scale: PositiveFloat | None = None,
+        gain: PositiveFloat = 1.0,
+        ratio: Share = 0.1,
+        weight: Share = 0.5,
+    ) -> None:
         super().__init__(scale, gain)
-        if not 0 < ratio < 1 or not 0 < weight < 1:
-            raise ConfigError(
-                f"A scale mixture needs ratio and weight between 0 and 1, but received {ratio=}, {weight=}. ratio is the narrow "
-                "standard deviation over the broad one, weight the share of the broad one. For one Gaussian take the prior "
-                "gaussian."
-            )
         self.ratio, self.weight = ratio, weight
 
     def distribution(self, site: WeightSite) -> TorchDistribution:

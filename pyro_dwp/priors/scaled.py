@@ -1,24 +1,25 @@
-"""What the priors without a source have in common: mean 0, and one standard deviation for all weights of a layer."""
+"""What the priors that are not fitted have in common: mean 0, and one standard deviation for all weights of a layer."""
 
 import math
 
 import torch
+from pydantic import PositiveFloat
 from torch import Tensor
 
-from pyro_dwp.errors import ConfigError
-from pyro_dwp.priors.base import PriorFamily
+from pyro_dwp.checks import checked
+from pyro_dwp.priors.base import Prior
 from pyro_dwp.sites import WeightSite
 
 
-class ScaledPrior(PriorFamily):
-    """Zero-mean prior whose weights have one standard deviation for each layer: fixed, or He's times a gain.
+class ScaledPrior(Prior):
+    """Zero-mean prior with one standard deviation for all weights of a layer: fixed, or He's, times a gain.
 
         s = gain · scale,   or, where scale is None,   s = gain · √(2 / fan_in),   fan_in = I · K^n
 
     A subclass makes its distribution from `standard_deviation(site)`, so that `scale` means the same in all of them.
 
     Args:
-        scale: standard deviation of a weight; None takes He's.
+        scale: standard deviation of a weight; None uses He's.
         gain: factor on that standard deviation.
 
     Raises:
@@ -30,13 +31,9 @@ class ScaledPrior(PriorFamily):
 
     unit: Tensor
 
-    def __init__(self, scale: float | None, gain: float) -> None:
+    @checked
+    def __init__(self, scale: PositiveFloat | None, gain: PositiveFloat) -> None:
         super().__init__()
-        if gain <= 0 or (scale is not None and scale <= 0):
-            raise ConfigError(
-                f"{type(self).__name__}, as a prior, needs positive scale and gain, but received {scale=}, {gain=}. "
-                "scale is the standard deviation of a weight; leave it out for He's."
-            )
         self.scale, self.gain = scale, gain
         self.register_buffer("unit", torch.ones(()), persistent=False)  # carries device and dtype
 

@@ -1,4 +1,4 @@
-"""Student-t prior over the weights of a kernel: heavy tails, one weight or one kernel at a time.
+"""Student-t prior over the weights of a kernel: heavy tails, for each weight or for each kernel.
 
     per weight:   p(w) = Π_i t_ν(w_i; 0, c²)
     per kernel:   p(w) = t_ν(w; 0, c² 1) = ∫ N(w; 0, c² u 1) Inv-Gamma(u; ν/2, ν/2) du
@@ -10,26 +10,27 @@ Exact: its density and its moments. The KL divergence from a guide has no closed
 """
 
 import math
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 import pyro.distributions as dist
 import torch
+from annotated_types import Gt
+from pydantic import PositiveFloat
 from pyro.distributions import TorchDistribution
 
+from pyro_dwp.checks import checked
 from pyro_dwp.distributions import Reshaped, SharedStudentT
-from pyro_dwp.errors import ConfigError, suggest
 from pyro_dwp.priors.scaled import ScaledPrior
 from pyro_dwp.sites import WeightSite
-
-Per = Literal["weight", "kernel"]
 
 
 class StudentT(ScaledPrior):
     """Zero-mean Student-t distribution of each weight, or of each kernel: the heaviest tails.
 
     Args:
-        degrees_of_freedom: ν, above 2; the smaller, the heavier the tails. The kurtosis is 3 + 6 / (ν − 4), infinite up to 4.
-        scale: standard deviation of a weight; None takes He's, the square root of 2 / (I · K^n), per layer.
+        degrees_of_freedom: ν, above 2, where the variance is finite; the smaller, the heavier the tails. The kurtosis is
+            3 + 6 / (ν − 4), infinite up to 4.
+        scale: standard deviation of a weight; None uses He's, the square root of 2 / (I · K^n), per layer.
         gain: factor on that standard deviation.
         per: "weight" makes all weights independent; "kernel" lets the weights of a kernel be large together.
 
@@ -47,19 +48,15 @@ class StudentT(ScaledPrior):
         (torch.Size([3, 3]), 0.1)
     """
 
+    @checked
     def __init__(
-        self, degrees_of_freedom: float = 4.0, scale: float | None = None, gain: float = 1.0, per: Per = "weight"
+        self,
+        degrees_of_freedom: Annotated[float, Gt(2)] = 4.0,
+        scale: PositiveFloat | None = None,
+        gain: PositiveFloat = 1.0,
+        per: Literal["weight", "kernel"] = "weight",
     ) -> None:
         super().__init__(scale, gain)
-        if degrees_of_freedom <= 2:
-            raise ConfigError(
-                "A Student-t prior needs more than 2 degrees of freedom, since its scale is the standard deviation of a "
-                f"weight, which is infinite up to 2, but received {degrees_of_freedom}. Take 3 or more."
-            )
-        if per not in get_args(Per):
-            raise ConfigError(
-                f"A Student-t prior is per weight or per kernel, not {per!r}. {suggest(per, get_args(Per))}"
-            )
         self.degrees_of_freedom, self.per = degrees_of_freedom, per
 
     def distribution(self, site: WeightSite) -> TorchDistribution:

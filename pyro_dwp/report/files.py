@@ -1,25 +1,25 @@
-"""Figures to files."""
+"""Write figures to files."""
 
-import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
+from pyro_dwp.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-def save_figure(figure: Figure, path: Path, dpi: int = 150) -> Path:
-    """Write a figure as PNG, all or nothing; its folder is made where it is missing.
+def save_figure(figure: "Figure", path: Path, dpi: int = 150) -> Path:
+    """Write a figure as a PNG file, whole or not at all, and return its path.
 
     Args:
         figure: to write.
-        path: ending in .png.
-        dpi: dots per inch.
+        path: of the file, ending in .png; missing folders are made.
+        dpi: resolution, in dots per inch.
+
+    Raises:
+        DataError: if the file cannot be written.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")
-    try:
+    with replacing(path) as partial:
         figure.savefig(partial, dpi=dpi, format="png")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    return Path(path)

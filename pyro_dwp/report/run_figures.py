@@ -1,38 +1,36 @@
-"""The figures of an inference run, from what the run has in memory."""
+"""The figures of an inference run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from pyro_dwp.predict import ScoredCase
+from pyro_dwp.priors import Prior
 from pyro_dwp.report.curves import learning_curves
 from pyro_dwp.report.files import save_figure
 from pyro_dwp.report.kernel_grids import kernels
 from pyro_dwp.report.slices import slices
 from pyro_dwp.sites import WeightSite
 
-PLANES_AND_VOLUMES = (2, 3)  # axes of the kernels that `kernels` can draw
+if TYPE_CHECKING:
+    from pyro_dwp.predict import ScoredCase
 
 
-def figure_cases(number: int, shown: int) -> range:
-    """Return the positions of `shown` cases, spread evenly over `number` of them, so that they are not hand-picked.
+def draw_case(folder: Path, case: "ScoredCase") -> Path:
+    """Write scan, truth, prediction and entropy of a case to figures/NAME.png, and return its path.
 
-    Example:
-        >>> list(figure_cases(50, 3))
-        [0, 16, 32]
+    Args:
+        folder: of the run.
+        case: to draw.
     """
-    return range(0, number, max(1, number // shown))[:shown] if number else range(0)
-
-
-def draw_case(folder: Path, case: ScoredCase) -> Path:
-    """Write scan, truth, prediction and entropy of a case to figures/NAME.png."""
     figure = slices(
         case.scan.image[0],
         case.truth,
         case.prediction.mask,
         case.prediction.entropy,
+        len(case.prediction.probability),
         case.scan.spacing,
         f"{case.scan.name}, Dice {case.scores['dice']:.3f}",
     )
@@ -40,13 +38,18 @@ def draw_case(folder: Path, case: ScoredCase) -> Path:
 
 
 def by_group(weights: Mapping[str, Tensor], sites: Mapping[str, WeightSite]) -> dict[str, Tensor]:
-    """Sort the kernels of a network's weights into groups: group → (n, K, ..., K).
+    """Collect the spatial kernels of a network by group.
 
-    Sites without kernels of voxels, such as biases and linear layers, have nothing to look at and are left out.
+    Args:
+        weights: site name → weights, of the site's shape.
+        sites: site name → site.
+
+    Returns:
+        Group → kernels, (n, K, K) or (n, K, K, K). Sites without spatial kernels, such as biases, are left out.
     """
     groups: dict[str, list[Tensor]] = {}
     for name, site in sites.items():
-        if len(site.kernel_shape) in PLANES_AND_VOLUMES:
+        if len(site.kernel_shape) in (2, 3):
             found = weights[name].detach().flatten(0, len(site.batch_shape) - 1)
             groups.setdefault(site.group, []).append(found)
     return {group: torch.cat(parts) for group, parts in groups.items()}
@@ -55,24 +58,27 @@ def by_group(weights: Mapping[str, Tensor], sites: Mapping[str, WeightSite]) -> 
 def draw_run(
     folder: Path,
     history: Sequence[Mapping[str, float]],
-    posterior: Mapping[str, Tensor],
-    prior: Mapping[str, Tensor],
+    cases: Iterable["ScoredCase"],
     sites: Mapping[str, WeightSite],
+    posterior: Mapping[str, Tensor],
+    prior: Prior,
 ) -> None:
-    """Write figures/learning_curves.png and, where the sites have kernels of voxels, figures/kernels.png.
+    """Write the figures of a run: NAME.png of some cases, learning_curves.png and, if any site has spatial kernels, kernels.png.
 
     Args:
-        folder: of the run.
+        folder: of the run; the figures go to figures/ in it.
         history: one row per epoch.
-        posterior: site name → weights drawn from the guide.
-        prior: site name → weights drawn from the prior.
+        cases: to draw.
         sites: site name → site.
+        posterior: site name → weights drawn from the guide.
+        prior: whose samples are drawn beside these.
     """
-    save_figure(
-        learning_curves([dict(row) for row in history], unit="nats"), folder / "figures" / "learning_curves.png"
-    )
-    inferred, expected = by_group(posterior, sites), by_group(prior, sites)
+    for case in cases:
+        draw_case(folder, case)
+    save_figure(learning_curves(history, unit="nats"), folder / "figures" / "learning_curves.png")
+    inferred = by_group(posterior, sites)
     if inferred:
+        expected = by_group(prior.sample(sites), sites)
         title = "Kernels drawn from the posterior of this network (left) and from its prior (right)"
         drawn = kernels(inferred, expected, title=title, names=("posterior", "prior"))
         save_figure(drawn, folder / "figures" / "kernels.png")

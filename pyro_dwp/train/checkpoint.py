@@ -1,63 +1,79 @@
 """The state of a training in one file: weights, optimiser, random numbers and a JSON of everything else.
 
-`checkpoint/last.safetensors` is replaced atomically, so whoever reads it, and whoever kills the writer, sees either
-the former state or the next, never half of one. Nothing is pickled. Reading goes against a template: the modules and
-the optimiser that will receive the values, and a difference names the parameter, both shapes, the file and the cure.
+`checkpoint/last.safetensors` is replaced atomically, so that a killed run leaves its former state or the next one, never half of
+either. Nothing is pickled. What is read is compared with the modules and the optimiser that will receive it; an error names the
+parameter, what was expected, what was found, the file and the cure.
 
-Keys in the file: `modules/<module>/<parameter>`, `optimiser/<group>/<index>/<quantity>`, `random/cpu`,
-`random/cuda/<device>`; the JSON is the header's entry `state`.
+Keys in the file: `modules/<module>/<parameter>`, `optimiser/<group>/<index>/<quantity>`, `random/cpu`, `random/cuda/<device>`.
+The header holds the rest as JSON, including what modules return from torch's `get_extra_state`.
 """
 
-import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
+from pydantic import BaseModel
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pyro_dwp.errors import CheckpointError, suggest
+from pyro_dwp.files import check_header, check_tensors, read_tensors, remove_leftovers, write_tensors
 
 FILE = Path("checkpoint") / "last.safetensors"
-FORMAT = 1
+KIND = "checkpoint"
+FORMAT = 2
 IMPLEMENTATION = ("fused", "foreach", "capturable", "differentiable")
+EXTRA = "_extra_state"
+DAMAGED = (
+    "It was damaged, or written by another program or version: restore a copy, or start the run again with --overwrite."
+)
+REBUILD = "Build the module with the settings of the run (config.yaml beside it), or choose the run that fits."
+
+
+class Group(BaseModel):
+    """A group of parameters of the optimiser: its settings, the parameters' shapes, and their state other than tensors."""
+
+    settings: dict[str, Any]
+    shapes: list[list[int]]
+    scalars: list[dict[str, float]]
+
+
+class Header(BaseModel):
+    """The JSON in a checkpoint; `extras` has "<module>/<key>" → extra state."""
+
+    format: int
+    optimiser: list[Group]
+    extras: dict[str, Any]
+    state: dict[str, Any]
 
 
 def save(folder: Path, modules: Mapping[str, nn.Module], optimiser: Optimizer, state: Mapping[str, Any]) -> Path:
-    """Replace the checkpoint of a run by the present state, the global random numbers of torch included.
+    """Replace the checkpoint of a run by the current state, including torch's global random numbers.
 
     Args:
         folder: of the run; the file is `checkpoint/last.safetensors` in it.
-        modules: name → module whose `state_dict` is kept.
-        optimiser: whose state and settings are kept, bit for bit.
+        modules: name → module whose `state_dict` is kept; an extra state in it must be JSON-able.
+        optimiser: its state and settings are kept, bit for bit.
         state: anything else, as JSON; floats survive exactly.
 
     Returns:
         The file.
     """
-    tensors = {
-        f"modules/{name}/{key}": value
-        for name, module in modules.items()
-        for key, value in module.state_dict().items()
-        if isinstance(value, Tensor)
-    }
+    entries = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
+    tensors = {f"modules/{key}": value for key, value in entries.items() if isinstance(value, Tensor)}
+    extras = {key: value for key, value in entries.items() if not isinstance(value, Tensor)}
     tensors |= _optimiser_tensors(optimiser) | _random_state()
-    header = {"format": FORMAT, "optimiser": _settings(optimiser), "state": dict(state)}
-    content = to_bytes(
-        {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()},
-        metadata={"state": json.dumps(header)},
-    )
-    return _replace(Path(folder) / FILE, content)
+    header = {"format": FORMAT, "optimiser": _describe(optimiser), "extras": extras, "state": dict(state)}
+    path = Path(folder) / FILE
+    remove_leftovers(path)
+    return write_tensors(path, KIND, tensors, header)
 
 
 def load(folder: Path, modules: Mapping[str, nn.Module], optimiser: Optimizer) -> dict[str, Any]:
     """Put a run's last checkpoint into modules, optimiser and torch's random numbers, and return the rest.
 
-    Everything is compared before anything is changed.
+    Extra states are set first; then all tensors are compared before any is changed.
 
     Args:
         folder: of the run.
@@ -73,96 +89,73 @@ def load(folder: Path, modules: Mapping[str, nn.Module], optimiser: Optimizer) -
     path = Path(folder) / FILE
     header, tensors = _read(path)
     for name, module in modules.items():
-        _compare(path, name, module, _under(tensors, f"modules/{name}/"))
-    _compare_groups(path, optimiser, header["optimiser"])
+        _prepare(path, name, module, header, tensors)
+    _compare_groups(path, optimiser, header.optimiser, tensors)
     for name, module in modules.items():
         _fill(module, _under(tensors, f"modules/{name}/"))
-    _fill_optimiser(optimiser, header["optimiser"], _under(tensors, "optimiser/"))
-    _restore_random(tensors)
-    return header["state"]
+    _fill_optimiser(optimiser, header.optimiser, _under(tensors, "optimiser/"))
+    _restore_random(path, tensors)
+    return header.state
 
 
 def load_module(folder: Path, name: str, module: nn.Module) -> nn.Module:
     """Put one module of a run's last checkpoint into a module built with the same settings, and return it.
 
+    Args:
+        folder: of the run.
+        name: of the module in the checkpoint.
+        module: filled in place.
+
     Raises:
         CheckpointError: as `load` does, and if the run has no module of that name.
     """
     path = Path(folder) / FILE
-    _, tensors = _read(path)
+    header, tensors = _read(path)
     stored = {key.split("/")[1] for key in tensors if key.startswith("modules/")}
-    if name not in stored and module.state_dict():  # a module without tensors leaves no trace
+    stored |= {key.split("/")[0] for key in header.extras}
+    if name not in stored and module.state_dict():  # a module without state leaves no trace
         raise CheckpointError(f"{path} holds no module {name!r}. {suggest(name, stored)}")
-    found = _under(tensors, f"modules/{name}/")
-    _compare(path, name, module, found)
-    _fill(module, found)
+    _prepare(path, name, module, header, tensors)
+    _fill(module, _under(tensors, f"modules/{name}/"))
     return module
 
 
 def peek(folder: Path) -> dict[str, Any] | None:
-    """Return the JSON state of a run's last checkpoint, or None where the run has none."""
+    """Return the JSON state of a run's last checkpoint, or None if the run has none."""
     path = Path(folder) / FILE
-    return _read(path, tensors=False)[0]["state"] if path.exists() else None
+    return _read(path, header_only=True)[0].state if path.exists() else None
 
 
-def _replace(path: Path, content: bytes) -> Path:
-    """Write beside the file, flush to the disk, and swap: atomic on every file system that Python's `os` covers."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".tmp")
-    with open(beside, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
-    if os.name == "posix":
-        directory = os.open(path.parent, os.O_RDONLY)
-        os.fsync(directory)
-        os.close(directory)
-    return path
-
-
-def _read(path: Path, tensors: bool = True) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read(path: Path, header_only: bool = False) -> tuple[Header, dict[str, Tensor]]:
     if not path.exists():
         raise CheckpointError(f"There is no checkpoint {path}. Check the run's folder, or train first.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})["state"])
-            found = {key: file.get_tensor(key) for key in file.keys()} if tensors else {}  # noqa: SIM118
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
+    tensors, found = read_tensors(path, KIND, DAMAGED, header_only=header_only)
+    if found.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path} cannot be read as a checkpoint ({error}). It was damaged or written by another program: "
-            "restore a copy, or start the run again with --overwrite."
-        ) from error
-    if header.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path} has checkpoint format {header.get('format')}, this version reads format {FORMAT}. Use the version "
-            "of pyro_dwp that wrote it (config.yaml of the run names it)."
+            f"{path} has checkpoint format {found.get('format')!r}, but this version reads {FORMAT}. {DAMAGED}"
         )
-    return header, found
+    return check_header(Header, found, f"The header of {path}", DAMAGED), tensors
 
 
-def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+def _under(entries: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {key[len(prefix) :]: value for key, value in entries.items() if key.startswith(prefix)}
 
 
-def _compare(path: Path, name: str, module: nn.Module, found: Mapping[str, Tensor]) -> None:
-    """Raise for the first parameter, in the order of the module, that the file lacks or has in another shape."""
-    cure = "Build the module with the settings of the run (config.yaml beside it), or choose the run that fits."
-    wanted = {key: value for key, value in module.state_dict().items() if isinstance(value, Tensor)}
-    for key, value in wanted.items():
-        if key not in found:
-            raise CheckpointError(
-                f"{path}: {name} has a parameter {key!r} of shape {tuple(value.shape)}, which the file lacks. {cure}"
-            )
-        if found[key].shape != value.shape or found[key].dtype != value.dtype:
-            raise CheckpointError(
-                f"{path}: parameter {key!r} of {name} is {value.dtype} of shape {tuple(value.shape)} here but "
-                f"{found[key].dtype} of shape {tuple(found[key].shape)} in the checkpoint. {cure}"
-            )
-    for key in sorted(set(found) - set(wanted)):
-        raise CheckpointError(
-            f"{path}: the file holds {key!r} of shape {tuple(found[key].shape)}, which {name} does not have. {cure}"
-        )
+def _prepare(path: Path, name: str, module: nn.Module, header: Header, tensors: Mapping[str, Tensor]) -> None:
+    """Set a module's extra states, then compare its tensors with those of the file."""
+    where, stored = f"{path}, module {name!r}", _under(header.extras, f"{name}/")
+    for key, value in stored.items():
+        try:
+            module.get_submodule(key.removesuffix(EXTRA).rstrip(".")).set_extra_state(value)
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as problem:
+            raise CheckpointError(f"{where}: the extra state {key!r} does not fit ({problem}). {REBUILD}") from problem
+    state = module.state_dict()
+    extras = {key for key, value in state.items() if not isinstance(value, Tensor)}
+    if extras != stored.keys():
+        key = min(extras ^ stored.keys())
+        raise CheckpointError(f"{where}: the extra state {key!r} is in only one of file and module. {REBUILD}")
+    wanted = {key: value for key, value in state.items() if key not in extras}
+    check_tensors(_under(tensors, f"modules/{name}/"), wanted, where, REBUILD)
 
 
 def _fill(module: nn.Module, found: Mapping[str, Tensor]) -> None:
@@ -172,14 +165,14 @@ def _fill(module: nn.Module, found: Mapping[str, Tensor]) -> None:
                 value.copy_(found[key])
 
 
-def _settings(optimiser: Optimizer) -> list[dict[str, Any]]:
-    """Describe each group for the header: its settings, its parameters' shapes, and such state as is no tensor."""
+def _describe(optimiser: Optimizer) -> list[dict[str, Any]]:
+    """Return the header's entry for each group, see `Group`."""
     return [
         {
             "settings": {key: value for key, value in group.items() if key != "params"},
             "shapes": [list(parameter.shape) for parameter in group["params"]],
             "scalars": [
-                {key: value for key, value in optimiser.state.get(p, {}).items() if not isinstance(value, Tensor)}
+                {key: value for key, value in optimiser.state.get(p, {}).items() if isinstance(value, int | float)}
                 for p in group["params"]
             ],
         }
@@ -197,29 +190,36 @@ def _optimiser_tensors(optimiser: Optimizer) -> dict[str, Tensor]:
     }
 
 
-def _compare_groups(path: Path, optimiser: Optimizer, stored: list[dict[str, Any]]) -> None:
+def _compare_groups(path: Path, optimiser: Optimizer, stored: list[Group], tensors: Mapping[str, Tensor]) -> None:
+    """Refuse groups of other parameters, and a state or settings of another kind than the optimiser's."""
     here = [[list(parameter.shape) for parameter in group["params"]] for group in optimiser.param_groups]
-    there = [group["shapes"] for group in stored]
-    if here != there:
+    if here != [group.shapes for group in stored] or any(len(g.shapes) != len(g.scalars) for g in stored):
         raise CheckpointError(
             f"{path}: the optimiser trains {[len(group) for group in here]} parameters per group here and "
-            f"{[len(group) for group in there]} in the checkpoint, or they differ in shape. Resume with the settings "
+            f"{[len(group.shapes) for group in stored]} in the checkpoint, or they differ in shape. Resume with the settings "
             "of the run (config.yaml beside it)."
         )
+    for number, (group, kept) in enumerate(zip(optimiser.param_groups, stored, strict=True)):
+        for key, value in kept.settings.items():
+            if isinstance(group.get(key), int | float) and not isinstance(value, int | float):
+                raise CheckpointError(f"{path}: the optimiser's setting {key!r} is {value!r}, not a number. {DAMAGED}")
+        for index, shape in enumerate(kept.shapes):
+            for key, value in _under(tensors, f"optimiser/{number}/{index}/").items():
+                if not value.is_floating_point() or list(value.shape) not in (shape, []):
+                    raise CheckpointError(f"{path}: the optimiser's {key!r} does not fit its parameter. {DAMAGED}")
 
 
-def _fill_optimiser(optimiser: Optimizer, stored: list[dict[str, Any]], tensors: Mapping[str, Tensor]) -> None:
+def _fill_optimiser(optimiser: Optimizer, stored: list[Group], tensors: Mapping[str, Tensor]) -> None:
     """Load state and settings; how torch computes (`fused`, `foreach`, ...) stays as this machine chose it."""
     groups, state, first = [], {}, 0
     for number, (group, kept) in enumerate(zip(optimiser.param_groups, stored, strict=True)):
-        settings = {key: value for key, value in kept["settings"].items() if key not in IMPLEMENTATION}
-        for key, value in settings.items():
-            settings[key] = tuple(value) if isinstance(value, list) else value
+        settings = {key: value for key, value in kept.settings.items() if key not in IMPLEMENTATION}
+        settings = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
         indices = range(first, first + len(group["params"]))
         groups.append({key: value for key, value in group.items() if key != "params"} | settings | {"params": indices})
         for index, parameter in enumerate(group["params"]):
             found = _under(tensors, f"{number}/{index}/")
-            entry = {key: _like(parameter, value) for key, value in found.items()} | kept["scalars"][index]
+            entry = {key: _like(parameter, value) for key, value in found.items()} | kept.scalars[index]
             if entry:
                 state[first + index] = entry
         first = indices.stop
@@ -227,7 +227,7 @@ def _fill_optimiser(optimiser: Optimizer, stored: list[dict[str, Any]], tensors:
 
 
 def _like(parameter: Tensor, value: Tensor) -> Tensor:
-    """Copy a tensor into the parameter's memory layout; what has no layout, such as `step`, torch itself moves."""
+    """Copy a tensor into the parameter's memory layout; what has no layout, such as `step`, torch moves itself."""
     same = value.dim() > 0 and value.shape == parameter.shape
     return torch.empty_like(parameter).copy_(value) if same else value.clone()
 
@@ -239,9 +239,13 @@ def _random_state() -> dict[str, Tensor]:
     return states
 
 
-def _restore_random(tensors: Mapping[str, Tensor]) -> None:
-    torch.set_rng_state(tensors["random/cpu"])
-    devices = torch.cuda.device_count()
-    for key, value in _under(tensors, "random/cuda/").items():
-        if int(key) < devices:
-            torch.cuda.set_rng_state(value, int(key))
+def _restore_random(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    try:
+        torch.set_rng_state(tensors["random/cpu"])
+        for key, value in _under(tensors, "random/cuda/").items():
+            if int(key) < torch.cuda.device_count():
+                torch.cuda.set_rng_state(value, int(key))
+    except (KeyError, TypeError, ValueError, RuntimeError) as problem:
+        raise CheckpointError(
+            f"{path}: the state of the random numbers does not fit ({problem}). {DAMAGED}"
+        ) from problem

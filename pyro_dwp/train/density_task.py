@@ -1,4 +1,4 @@
-"""Maximum likelihood of a density of kernels, such as a flow: the step that fits it to one group."""
+"""Maximum likelihood of a density of kernels, such as a flow: the step that fits it to one group of kernels."""
 
 import copy
 import math
@@ -6,14 +6,14 @@ import math
 import torch
 from torch import Tensor, nn
 
-from pyro_dwp.priors.density import KernelDensity
-from pyro_dwp.train.divergence import loss_or_nan
+from pyro_dwp.priors.density import GroupDensity
+from pyro_dwp.train.nonfinite import loss_or_nan
 
 CLIP_NORM = 10.0
 
 
 class Best(nn.Module):
-    """The state of a module at its best validation so far; a module itself, so that a checkpoint keeps it.
+    """The state of a module at its best validation so far; itself a module, so that checkpoints include it.
 
     Args:
         module: copied.
@@ -27,7 +27,12 @@ class Best(nn.Module):
         self.register_buffer("loss", torch.tensor(math.inf, dtype=torch.float64))
 
     def offer(self, module: nn.Module, loss: float) -> None:
-        """Keep the module's present state if its loss is the lowest so far."""
+        """Keep the module's current state if its loss is the lowest so far.
+
+        Args:
+            module: of the same kind.
+            loss: on the validation kernels.
+        """
         if loss < self.loss:
             self.kept.load_state_dict(module.state_dict())
             self.loss.fill_(loss)
@@ -36,19 +41,19 @@ class Best(nn.Module):
 class DensityTask:
     """Maximum likelihood of a density by Adam; a `Task` for `fit`.
 
-    The loss is minus the mean log density, in nats per kernel, exact. What was best on the validation kernels is kept:
-    `finish` takes it.
+    The loss is minus the mean log density, in nats per kernel, exact. The state with the lowest validation loss is kept, and
+    `finish` puts it into the density.
 
     Args:
         density: with parameters; trained in place.
         training: kernels to fit, (n, K, ...), in the units of the weights.
-        validation: kernels that the learning rate is steered by and the best state chosen on, (m, K, ...).
+        validation: kernels whose loss controls the learning rate and chooses the best state, (m, K, ...).
         learning_rate: Adam's, per step; dimensionless.
         batch: kernels evaluated at once in validation.
     """
 
     def __init__(
-        self, density: KernelDensity, training: Tensor, validation: Tensor, learning_rate: float, batch: int = 4096
+        self, density: GroupDensity, training: Tensor, validation: Tensor, learning_rate: float, batch: int = 4096
     ) -> None:
         kind = next(density.parameters())
         self.density, self.batch, self.size = density, batch, len(training)
@@ -82,7 +87,7 @@ class DensityTask:
         return loss_or_nan(loss, loss)
 
     def finish(self) -> None:
-        """Take the state that was best on the validation kernels."""
+        """Put the state that was best on the validation kernels into the density."""
         self.density.load_state_dict(self.best.kept.state_dict())
 
     def _loss(self, kernels: Tensor) -> Tensor:

@@ -1,15 +1,16 @@
-"""SVI of a kernel autoencoder on one group of kernels: the step that fits a deep weight prior."""
+"""SVI of an autoencoder on one group of kernels: the step that fits a deep weight prior."""
 
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
 import torch
-from pyro.infer import SVI, TraceMeanField_ELBO
+from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor, nn
 
-from pyro_dwp.train.divergence import loss_or_nan
+from pyro_dwp.train.nonfinite import loss_or_nan
 from pyro_dwp.train.optim import JointAdam
+from pyro_dwp.train.svi import SVI
 
 
 class KernelProgram(Protocol):
@@ -22,13 +23,13 @@ class KernelProgram(Protocol):
 class KernelTask:
     """SVI of a kernel program; a `Task` for `fit`.
 
-    The loss is minus the ELBO in nats per kernel, its KL(r(z|w) ‖ p(z)) exact. Validation draws the same latents every
-    time, so that the learning rate falls for want of progress and not by chance.
+    The loss is minus the ELBO in nats per kernel, with the exact KL(r(z|w) ‖ p(z)). Validation draws the same latents every
+    time, so that the learning rate falls for lack of progress and not by chance.
 
     Args:
         vae: module with `model(kernels, total)` and `guide(kernels, total)`; trained in place.
         training: kernels to fit, (n, T), in the units of the weights.
-        validation: kernels that the learning rate is steered by, (m, T).
+        validation: kernels whose loss controls the learning rate, (m, T).
         learning_rate: Adam's, per step; dimensionless.
         validation_seed: of the latents drawn at each validation.
         batch: kernels evaluated at once in validation.
@@ -68,5 +69,7 @@ class KernelTask:
 
 def _as_module(vae: KernelProgram) -> nn.Module:
     if not isinstance(vae, nn.Module):
-        raise TypeError(f"A kernel program must be a torch module that holds its parameters, but is {type(vae)}.")
+        raise TypeError(
+            f"A kernel program must be a torch module that holds its parameters, but is a {type(vae).__name__}."
+        )
     return vae

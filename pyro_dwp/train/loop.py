@@ -1,55 +1,64 @@
-"""The loop that every training of the library runs: source networks, kernel VAE, and SVI on the target.
+"""The loop of every training in the library: source networks, kernel priors, and SVI on the target.
 
-What is trained is a `Task`; the loop decides the order of the items, lowers the rate, keeps history and checkpoints,
-and stops. A run killed at any moment and resumed takes the same steps, bit for bit on a CPU, as one that was not: the
-order of an epoch follows from (seed, epoch) alone, and a checkpoint holds weights, optimiser, rate rule and torch's
-random numbers as they were at the end of an epoch.
+What is trained is a `Task`; the loop decides the order of the items, lowers the learning rate, keeps history and checkpoints,
+and stops. A run that is killed at any moment and resumed takes the same steps, bit for bit on a CPU, as an uninterrupted one:
+the order of an epoch depends on (seed, epoch) alone, and a checkpoint holds weights, optimiser, rate rule and torch's random
+numbers as they were at the end of an epoch.
 """
 
 import math
-import statistics
 import time
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from pyro_dwp.errors import CheckpointError, ConfigError, Interrupted, TrainingError
+from pyro_dwp.files import check_header
 from pyro_dwp.train import checkpoint
+from pyro_dwp.train.history import FILE as HISTORY
+from pyro_dwp.train.history import History, Row
 from pyro_dwp.train.progress import Display, describe
 from pyro_dwp.train.schedule import Schedule
 
-Row = dict[str, float]
-
 CURES = (
-    "The checkpoint of an earlier epoch is intact. Usual cures: a lower schedule.learning_rate, clipped gradients, "
-    "float32 instead of bf16, and a look at the images for values that are not finite."
+    "The checkpoint of an earlier epoch is intact. Usual cures: a lower schedule.learning_rate, clipped gradients, and a look "
+    "at the images for values that are not finite."
 )
-UNTRAINED = "Nothing was trained yet, so the learning rate is not to blame."
+UNTRAINED = "Nothing has been trained yet, so the learning rate is not to blame."
 AT_FIRST = {
     "data": "for data, values of the scans that are not finite, or weights so large that the network's output is not",
     "kl": "for kl, a prior whose support is not all real numbers (such as HalfNormal or Uniform) under a guide over all of them, "
-    "or a mean or scale, of prior or guide, that is not a number",
+    "or a mean or scale of prior or guide that is NaN",
 }
 PLATEAU_STATE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
+
+
+class State(BaseModel):
+    """What a checkpoint of `fit` holds besides modules, optimiser and random numbers."""
+
+    epoch: int
+    seed: int
+    rows: list[Row]
+    plateau: dict[str, Any]
 
 
 class Task(Protocol):
     """What `fit` trains.
 
-    Everything that changes from step to step must be reached through `modules` (a step counter as a buffer) or
-    `optimiser`, and all randomness drawn from torch's global generator; a resumed run has lost anything else.
+    Everything that changes from step to step must be in `modules` (a step counter as a buffer) or in `optimiser`, and all
+    randomness must come from torch's global generator; anything else is lost when a run is resumed.
 
     Attributes:
         size: number of training items.
         modules: name → module to keep in the checkpoint.
-        optimiser: the torch optimiser, whose groups the schedule slows.
+        optimiser: the torch optimiser, whose rates the schedule lowers.
     """
 
     size: int
@@ -61,49 +70,25 @@ class Task(Protocol):
         ...
 
     def validate(self) -> dict[str, float]:
-        """Return the validation's "loss", which drives the rate, and other scores; {} where there is no validation."""
+        """Return the validation's "loss", which drives the rate, and other scores; {} if there is none."""
         ...
 
 
 class Writer(Protocol):
-    """Where `fit` sends scalars besides the history, e.g. a `Logbook`."""
+    """Where `fit` also sends the values of each epoch, such as a `Logbook`."""
 
     def start(self, epoch: int) -> None:
         """Forget what was written for this epoch and later ones."""
         ...
 
-    def scalars(self, step: int, values: Mapping[str, float], prefix: str = "") -> None:
-        """Write named values of an epoch."""
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Write named values of an epoch.
+
+        Args:
+            step: the epoch, from 1.
+            values: name → value.
+        """
         ...
-
-
-@dataclass
-class History:
-    """What happened, epoch by epoch.
-
-    Attributes:
-        rows: one dict per epoch: "epoch" (from 1), "train/…" (means over the items), "validation/…" (where it was
-            validated), "rate/…" (per group, during the epoch), "seconds" (wall time of the epoch) and
-            "seconds_per_step" (without validation).
-        stopped: why it ended: "epochs", "rate", "time", or "" while it runs.
-    """
-
-    rows: list[Row] = field(default_factory=list)
-    stopped: str = ""
-
-    @property
-    def seconds(self) -> float:
-        """Wall time of all epochs, in seconds, interruptions left out."""
-        return sum(row["seconds"] for row in self.rows)
-
-    @property
-    def seconds_per_step(self) -> float:
-        """Median over the epochs of the wall time of an optimisation step, in seconds, validation left out."""
-        return statistics.median(self.column("seconds_per_step"))
-
-    def column(self, name: str) -> list[float]:
-        """Return one quantity over the epochs that have it, e.g. "validation/dice"."""
-        return [row[name] for row in self.rows if name in row]
 
 
 def fit(
@@ -114,27 +99,26 @@ def fit(
     resume: bool,
     writer: Writer | None = None,
     progress: bool = True,
-    max_seconds: float | None = None,
 ) -> History:
-    """Train a task, leaving a checkpoint at every moment from which `resume` continues exactly.
+    """Train a task, always leaving a checkpoint from which `resume` continues exactly.
 
     The weights at the end are the last ones, not those of the best validation.
 
     Args:
         task: what to train; its modules and optimiser are changed in place.
         schedule: length, batch size, rate rule, and how often to validate and to keep a checkpoint.
-        folder: of the run; the checkpoint goes to `checkpoint/` in it.
-        seed: of the order of the items; torch's global generator is the caller's to seed.
-        resume: continue from the checkpoint in `folder`; where there is none yet, begin.
+        folder: of the run; the checkpoint goes to `checkpoint/` in it, the history beside it to `history.json`.
+        seed: of the order of the items; the caller seeds torch's global generator.
+        resume: continue from the checkpoint in `folder`; begin if there is none yet.
         writer: receives each epoch's values.
         progress: show them on standard output.
-        max_seconds: stop after the epoch in which training time passes this, in seconds over all resumptions.
 
     Returns:
-        The history from the first epoch on, also of a resumed run.
+        The history from the first epoch on, even of a resumed run.
 
     Raises:
         CheckpointError: if `folder` already holds a checkpoint and `resume` is False, or it belongs to another task.
+        ConfigError: if the task has no items.
         TrainingError: if the loss, or a weight, is no longer a finite number; the last checkpoint is intact.
         Interrupted: on Ctrl-C; the last checkpoint is intact.
     """
@@ -147,13 +131,13 @@ def fit(
         writer.start(done + 1)
     try:
         with Display(schedule.epochs, schedule.batches(task.size), done, progress) as display:
-            while not (stopped := _reason(task, schedule, history, max_seconds)):
+            while not (stopped := _reason(task, schedule, history)):
                 number = len(history.rows) + 1
                 row = _epoch(task, schedule, number, seed, plateau, display)
                 history.rows.append(row)
                 if writer is not None:
                     writer.scalars(number, row)
-                if number % schedule.checkpoint_every == 0 or _reason(task, schedule, history, max_seconds):
+                if number % schedule.checkpoint_every == 0 or _reason(task, schedule, history):
                     _keep(task, folder, seed, history, plateau)
     except KeyboardInterrupt as interrupt:
         kept = (checkpoint.peek(folder) or {"epoch": 0})["epoch"]
@@ -162,6 +146,7 @@ def fit(
             f"{Path(folder) / checkpoint.FILE}; run the same command with --resume (and without --overwrite) to continue."
         ) from interrupt
     history.stopped = stopped
+    history.write(Path(folder) / HISTORY)
     return history
 
 
@@ -179,46 +164,46 @@ def epoch_order(size: int, seed: int, epoch: int) -> Tensor:
 
 def _begin(task: Task, folder: Path, seed: int, resume: bool, plateau: ReduceLROnPlateau) -> History:
     """Restore the last checkpoint, or write the first, so that from now on there always is one."""
-    state = checkpoint.peek(folder)
-    if state is None:
+    found = checkpoint.peek(folder)
+    if found is None:
         history = History()
         _keep(task, folder, seed, history, plateau)
         return history
     path = Path(folder) / checkpoint.FILE
     if not resume:
         raise CheckpointError(f"{path} already holds a training. Continue it with --resume, or choose another --name.")
-    if state["seed"] != seed:
-        raise CheckpointError(f"{path} was trained with seed {state['seed']}, not {seed}. Resume with its own seed.")
+    state = check_header(State, found, f"The header of {path}", checkpoint.DAMAGED)
+    if state.seed != seed:
+        raise CheckpointError(f"{path} was trained with seed {state.seed}, not {seed}. Resume with its own seed.")
     checkpoint.load(folder, task.modules, task.optimiser)
-    plateau.load_state_dict(state["plateau"])
-    return History(rows=state["rows"])
+    plateau.load_state_dict(state.plateau)
+    return History(rows=found["rows"])
 
 
 def _keep(task: Task, folder: Path, seed: int, history: History, plateau: ReduceLROnPlateau) -> None:
-    """Write a checkpoint, unless a weight is broken: then the former one is worth more."""
+    """Write checkpoint and history, unless a weight is not finite: then the former checkpoint stays."""
     for name, module in task.modules.items():
         for key, value in module.state_dict().items():
             if isinstance(value, Tensor) and not torch.isfinite(value).all():
                 raise TrainingError(
-                    f"After epoch {len(history.rows)}, {key!r} of {name} holds values that are not finite, so it was "
-                    f"not kept. {CURES}"
+                    f"After epoch {len(history.rows)}, {key!r} of {name} holds values that are not finite, so no checkpoint was "
+                    f"written. {CURES}"
                 )
     scheduler = {key: value for key, value in plateau.state_dict().items() if key in PLATEAU_STATE}
     state = {"epoch": len(history.rows), "seed": seed, "rows": history.rows, "plateau": scheduler}
     checkpoint.save(folder, task.modules, task.optimiser, state)
+    history.write(Path(folder) / HISTORY)
 
 
-def _reason(task: Task, schedule: Schedule, history: History, max_seconds: float | None) -> str:
-    """Tell why training is over, or return an empty string."""
+def _reason(task: Task, schedule: Schedule, history: History) -> str:
+    """Return why training is over, or an empty string."""
     if len(history.rows) >= schedule.epochs:
         return "epochs"
-    if schedule.finished(task.optimiser.param_groups[0]["lr"]):
-        return "rate"
-    return "time" if max_seconds is not None and history.seconds >= max_seconds else ""
+    return "rate" if schedule.finished(task.optimiser.param_groups[0]["lr"]) else ""
 
 
 def _epoch(task: Task, schedule: Schedule, number: int, seed: int, plateau: ReduceLROnPlateau, display: Display) -> Row:
-    """Train one epoch, validate when it is due, let the rate fall if it must, and return the row of the history."""
+    """Train one epoch, validate if it is due, lower the rate if needed, and return the row of the history."""
     start = time.monotonic()
     rates = {str(group.get("name", i)): group["lr"] for i, group in enumerate(task.optimiser.param_groups)}
     sums: dict[str, float] = defaultdict(float)
@@ -242,11 +227,11 @@ def _epoch(task: Task, schedule: Schedule, number: int, seed: int, plateau: Redu
 
 
 def _diverged(values: Mapping[str, float], epoch: int, step: int) -> str:
-    """Say which parts of a loss are not finite, and what to do; before the first step it can be nothing that was learned."""
+    """Say which parts of a loss are not finite, and what to do; at the first step the cause cannot be what was learned."""
     parts = [name for name, value in values.items() if name != "loss" and not math.isfinite(value)]
     found = f"In epoch {epoch}, step {step}, the loss is not finite: {describe(values)}."
     if parts:
-        found += f" Of its parts not finite: {', '.join(parts)}."
+        found += f" These parts are not finite: {', '.join(parts)}."
     if (epoch, step) != (1, 1):
         return f"{found} {CURES}"
     causes = [cause for part, cause in AT_FIRST.items() if part in parts]

@@ -1,17 +1,17 @@
-"""One torch Adam for all parameters of a variational program, in named groups, driven by `pyro.infer.SVI`.
+"""One torch Adam for all parameters of a variational program, in named groups, driven by `SVI`.
 
 Pyro's own optimisers make one torch optimiser per tensor. Here a single one holds every group (θ of the guide, ψ of
-the auxiliary encoder, ...), so that clipping, schedules and checkpoints work as in plain torch, and SVI still drives.
+the auxiliary encoder, ...), so that clipping, schedules and checkpoints work as in plain torch.
 """
 
-import math
-import weakref
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat
 from pyro.optim import PyroOptim
 from torch import Tensor, nn
 
+from pyro_dwp.checks import checked
 from pyro_dwp.errors import ConfigError
 
 
@@ -21,21 +21,18 @@ class JointAdam(PyroOptim):
     Every parameter of the modules is updated when it has a gradient, whether or not SVI captured it in this step; a
     parameter that SVI captured and no group holds is an error rather than a weight that silently never moves.
 
-    *Warning*: the parameters receive Pyro's `unconstrained` handle, a weak reference; `copy.deepcopy` of a module
-    drops it, pickling a parameter fails on it. State is kept with `state_dict`, never with pickle.
-
     Args:
         groups: group name → modules whose parameters it trains, e.g. `{"theta": [guide], "psi": [encoder]}`. A
             parameter that several groups reach belongs to the first. Groups without parameters are left out.
-        rates: group name → learning rate at the start, per step; dimensionless. One number serves all groups.
-        clip_norm: largest L2 norm of each group's gradient, in units of loss per unit of parameter; None clips nothing.
+        rates: group name → learning rate at the start, per step; dimensionless. A single number applies to all groups.
+        clip_norm: largest L2 norm of each group's gradient, in units of loss per unit of parameter; None does not clip.
         weight_decay: L2 penalty added to the gradient (coupled, as in `torch.optim.Adam`), per unit of parameter.
 
     Attributes:
         optimiser: the torch optimiser; `optimiser.param_groups[i]["name"]` is the group's name.
 
     Raises:
-        ConfigError: if a group has no rate, a rate no group, a number is outside its range, or there is nothing to train.
+        ConfigError: if the names of groups and rates differ, a number is outside its range, or there is nothing to train.
 
     Example:
         >>> layer = nn.Linear(2, 1)
@@ -44,26 +41,21 @@ class JointAdam(PyroOptim):
         ['theta']
     """
 
+    @checked
     def __init__(
         self,
         groups: Mapping[str, Sequence[nn.Module]],
-        rates: Mapping[str, float] | float,
-        clip_norm: float | None = None,
-        weight_decay: float = 0.0,
+        rates: dict[str, NonNegativeFloat] | NonNegativeFloat,
+        clip_norm: PositiveFloat | None = None,
+        weight_decay: NonNegativeFloat = 0.0,
     ) -> None:
         super().__init__(torch.optim.Adam, {})
-        rates = rates if isinstance(rates, Mapping) else dict.fromkeys(groups, rates)
+        rates = rates if isinstance(rates, dict) else dict.fromkeys(groups, rates)
         if set(groups) != set(rates):
             raise ConfigError(
                 "Every group needs a rate of the same name, but the groups are "
                 f"{sorted(groups)} and the rates {sorted(rates)}."
             )
-        if wrong := {name: rate for name, rate in rates.items() if not 0 <= rate < math.inf}:
-            raise ConfigError(f"Learning rates are numbers from 0 on, but these are not: {wrong}. Change them.")
-        if not 0 <= weight_decay < math.inf:
-            raise ConfigError(f"weight_decay is a number from 0 on, but is {weight_decay}. Change it.")
-        if clip_norm is not None and not clip_norm > 0:
-            raise ConfigError(f"clip_norm is the largest gradient norm and must be positive, but is {clip_norm}.")
         self.clip_norm = clip_norm
         self._known: dict[int, Tensor] = {}
         collected = [
@@ -78,11 +70,10 @@ class JointAdam(PyroOptim):
         )
 
     def _collect(self, modules: Iterable[nn.Module]) -> list[Tensor]:
-        """Claim the parameters that no earlier group holds, and give each the handle that SVI asks for."""
+        """Claim the parameters that no earlier group holds."""
         claimed: list[Tensor] = []
         for module in modules:
             for parameter in module.parameters():
-                parameter.unconstrained = weakref.ref(parameter)  # type: ignore[attr-defined]
                 if parameter.requires_grad and id(parameter) not in self._known:
                     self._known[id(parameter)] = parameter
                     claimed.append(parameter)
@@ -101,8 +92,8 @@ class JointAdam(PyroOptim):
         if unknown:
             names = [group["name"] for group in self.optimiser.param_groups]
             raise ConfigError(
-                f"SVI met {len(unknown)} parameter(s) that no group of the optimiser holds, of shapes "
-                f"{', '.join(unknown)}. The groups are {names}: add the module that owns them to one, or detach them."
+                f"No group of the optimiser holds {len(unknown)} parameter(s) of this step, of shapes {', '.join(unknown)}. Add "
+                f"the module that owns them to a group ({names}), or detach them."
             )
         if self.clip_norm is not None:
             for group in self.optimiser.param_groups:

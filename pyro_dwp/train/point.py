@@ -1,15 +1,15 @@
 """Point training of a network on labelled cases: the source networks, and the baseline from a random start."""
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
+from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 
+from pyro_dwp.checks import checked
 from pyro_dwp.data import Prepared, stack
-from pyro_dwp.errors import ConfigError
 from pyro_dwp.likelihoods import dice_cross_entropy
-from pyro_dwp.metrics import dice
+from pyro_dwp.metrics import dice, mean_score
 
 
 class PointTask:
@@ -18,32 +18,28 @@ class PointTask:
     Args:
         network: from images (B, C, ...) to logits (B, classes, ...); trained in place.
         training: cases to learn from; may hold a case more than once (bootstrap).
-        validation: cases that the learning rate is steered by; at least one.
+        validation: cases whose loss controls the learning rate; at least one.
         learning_rate: Adam's, per step; dimensionless.
         weight_decay: decoupled weight decay (AdamW), a fraction of the weight times the learning rate per step.
         device: where the steps run.
 
     Raises:
-        ConfigError: if a rate is negative.
+        ConfigError: if a rate is negative or not finite.
 
     References:
         Kuzina, Egorov, Burnaev 2019, table 1. Loshchilov, Hutter 2019, Decoupled Weight Decay Regularization.
     """
 
+    @checked
     def __init__(
         self,
         network: nn.Module,
         training: Sequence[Prepared],
         validation: Sequence[Prepared],
-        learning_rate: float,
-        weight_decay: float = 0.0,
+        learning_rate: NonNegativeFloat,
+        weight_decay: NonNegativeFloat = 0.0,
         device: torch.device | str = "cpu",
     ) -> None:
-        if not (0 <= learning_rate < math.inf and 0 <= weight_decay < math.inf):
-            raise ConfigError(
-                "learning_rate and weight_decay are numbers from 0 on, but are "
-                f"{learning_rate} and {weight_decay}. Change them."
-            )
         self.network = network.to(device)
         self.training, self.validation, self.device = training, validation, device
         self.size = len(training)
@@ -80,5 +76,5 @@ def validate_network(
         batch = stack([case])
         logits = network(batch.image.to(device)).cpu()
         losses.append(dice_cross_entropy(logits, batch.label).item())
-        scores.append(dice(logits.argmax(1)[0], batch.label[0], logits.shape[1]).mean().item())
+        scores.append(mean_score(dice(logits.argmax(1)[0], batch.label[0])))
     return {"loss": sum(losses) / len(losses), "dice": sum(scores) / len(scores)}

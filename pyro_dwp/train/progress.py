@@ -1,4 +1,4 @@
-"""What a person sees of a training: a bar in a terminal, a line now and then in a log file."""
+"""What is shown of a training: a progress bar in a terminal, occasional lines in a log file."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ LINE_EVERY = 10.0
 
 
 def describe(values: Mapping[str, float]) -> str:
-    """Write numbers in one line, four significant digits each.
+    """Return named numbers as one line, with four significant digits each.
 
     Example:
         >>> describe({"loss": 12.34567, "dice": 0.5})
@@ -21,7 +21,7 @@ def describe(values: Mapping[str, float]) -> str:
 
 
 class Bar(Progress):
-    """A progress bar with lines of numbers below it, which wrap where the terminal is narrow."""
+    """A progress bar with lines of numbers below it, which wrap in a narrow terminal."""
 
     lines: tuple[str, ...] = ()
 
@@ -34,13 +34,13 @@ class Bar(Progress):
 class Display:
     """Show the progress of a training on standard output.
 
-    In a terminal: epoch, bar, longest time left, and below them loss with its parts and the last validation. Elsewhere:
-    a plain line per epoch, but at most one in ten seconds, and always the first and the last.
+    In a terminal: epoch, bar and the longest time left; below them the loss with its parts, and the last validation. Elsewhere:
+    a plain line per epoch, at most one in ten seconds, and always the first and the last.
 
     Args:
-        epochs: longest training, in epochs.
+        epochs: largest number of epochs of the training.
         batches: steps per epoch.
-        done: epochs already behind a resumed training.
+        done: epochs that a resumed training has already done.
         show: False shows nothing.
     """
 
@@ -81,7 +81,13 @@ class Display:
         self.bar.advance(self.task)
 
     def epoch(self, number: int, training: Mapping[str, float], validation: Mapping[str, float]) -> None:
-        """Show a finished epoch: means of the training values, and the validation's, if there was one."""
+        """Show a finished epoch.
+
+        Args:
+            number: of the epoch, from 1.
+            training: means of the training values.
+            validation: values of the validation; {} if there was none.
+        """
         self.training, self.validation = dict(training), dict(validation) or self.validation
         self._refresh()
         self.bar.update(self.task, epoch=min(number + 1, self.epochs))

@@ -3,23 +3,31 @@
 import statistics
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pyro.infer import SVI
+from annotated_types import Ge, Le
 from pyro.nn import PyroModule
 from torch import Tensor
 
+from pyro_dwp.checks import checked
 from pyro_dwp.infer import AuxiliaryELBO
 from pyro_dwp.train.optim import JointAdam
+from pyro_dwp.train.svi import SVI
 
 
+@checked
 def seconds_per_step(
-    model: PyroModule, guide: PyroModule, elbo: AuxiliaryELBO, image: Tensor, label: Tensor, steps: int = 5
+    model: PyroModule,
+    guide: PyroModule,
+    elbo: AuxiliaryELBO,
+    image: Tensor,
+    label: Tensor,
+    steps: Annotated[int, Ge(1), Le(10_000)] = 5,
 ) -> float:
-    """Return the median wall time of an SVI step on one minibatch, in seconds; two steps before do not count.
+    """Return the median wall time of an SVI step on one minibatch, in seconds, after two steps that do not count.
 
-    Everything takes place where the tensors are. The steps are real: model, guide and encoders move on.
+    Computes on the device of the tensors. The steps are real: model, guide and encoders are trained.
 
     Args:
         model: a Pyro program of image and label.
@@ -27,7 +35,7 @@ def seconds_per_step(
         elbo: to maximise.
         image: (B, C, D, H, W) or (B, C, H, W).
         label: (B, D, H, W) or (B, H, W).
-        steps: number of steps timed, at least 1.
+        steps: number of timed steps.
     """
     adam = JointAdam({"theta": [guide, model], "psi": [elbo.encoders]}, {"theta": 1e-4, "psi": 1e-4})
     svi = SVI(model, guide, adam, elbo)

@@ -1,7 +1,6 @@
 """Small NIfTI data sets, valid unless a test breaks them."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,10 +17,10 @@ Write = Callable[..., Path]
 def write() -> Write:
     """Write an array, random intensities unless given, as a NIfTI file and return its path."""
 
-    def write_file(path: Path, array: npt.ArrayLike | None = None, affine: npt.ArrayLike | None = None) -> Path:
+    def write_file(path: Path, array: npt.ArrayLike | None = None, affine=None, dtype: npt.DTypeLike = None) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         voxels = np.random.default_rng(0).uniform(1, 9, SHAPE) if array is None else np.asarray(array)
-        voxels = voxels.astype(np.uint8 if voxels.dtype.kind in "iub" else np.float32)
+        voxels = voxels.astype(dtype or (np.uint8 if voxels.dtype.kind in "iub" else np.float32))
         nib.save(nib.Nifti1Image(voxels, np.eye(4) if affine is None else np.asarray(affine)), path)
         return path
 
@@ -47,12 +46,3 @@ def task(tmp_path: Path, write: Write, truth: npt.NDArray[np.uint8]) -> Path:
     description = {"modality": {"0": "FLAIR"}, "training": entries, "test": ["./imagesTs/c.nii.gz"], "numTest": 1}
     (folder / "dataset.json").write_text(json.dumps(description))
     return folder
-
-
-@pytest.fixture
-def real_data() -> Path:
-    """Return the folder of real data, or skip."""
-    folder = os.environ.get("PYRO_DWP_DATA")
-    if not folder or not Path(folder).is_dir():
-        pytest.skip("PYRO_DWP_DATA does not name the folder of real data")
-    return Path(folder)

@@ -6,30 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import guides
 from guides import Guide
 from pyro_dwp.sites import WeightSite, weight_sites
-
-GUIDES: dict[str, Callable[..., Guide]] = {
-    "point": guides.Point,
-    "mean_field": guides.MeanField,
-    "kernel_covariance": guides.KernelCovariance,
-    "kernel_covariance, each": lambda *given: guides.KernelCovariance(*given, shared=False),
-    "low_rank": lambda *given: guides.LowRank(*given, rank=3),
-    "matrix_normal": guides.MatrixNormal,
-    "ensemble": lambda *given: guides.Ensemble(*given, members=2),
-    "ensemble of AutoNormal": lambda *given: guides.Ensemble(*given, guide=guides.auto.AutoNormal, members=2),
-    "AutoNormal": guides.auto.AutoNormal,
-    "AutoDelta": guides.auto.AutoDelta,
-    "AutoDiagonalNormal": guides.auto.AutoDiagonalNormal,
-    "AutoMultivariateNormal": guides.auto.AutoMultivariateNormal,
-    "AutoLowRankMultivariateNormal": lambda *given: guides.auto.AutoLowRankMultivariateNormal(*given, rank=3),
-}
+from tests.helpers.guides import GUIDES
 
 
 @pytest.fixture(params=GUIDES)
 def guide_class(request: pytest.FixtureRequest) -> Callable[..., Guide]:
-    """Each guide in turn, to be called with sites and start."""
+    """Each guide in turn, to be called with sites."""
     return GUIDES[request.param]
 
 

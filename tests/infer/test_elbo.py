@@ -1,13 +1,12 @@
-import importlib.util
 import math
 import warnings
-from pathlib import Path
+from collections.abc import Callable
 
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
+from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from pyro.infer.autoguide import AutoDiagonalNormal, AutoNormal
 from pyro.nn import PyroModule
 from torch import Tensor, nn
@@ -15,143 +14,94 @@ from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from pyro_dwp.errors import ConfigError
 from pyro_dwp.infer import AuxiliaryELBO
-from pyro_dwp.priors import DeepWeightPrior, GaussianPrior
-from pyro_dwp.train.optim import JointAdam
+from pyro_dwp.priors import GaussianPrior
+from pyro_dwp.train import SVI, JointAdam
+from tests.helpers import linear_gaussian as oracle
+from tests.helpers.monte_carlo import assert_mean
+from tests.helpers.refusal import refuses
 
-_spec = importlib.util.spec_from_file_location("linear_gaussian", Path(__file__).with_name("linear_gaussian.py"))
-oracle = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(oracle)
-
-LATENT, EDGE, CHANNELS = 2, 2, (3, 2)
+LATENT, EDGE, CHANNELS, SPREAD = 2, 2, (3, 2), 0.3
 WEIGHTS = EDGE**3
 SHAPE = (*CHANNELS, EDGE, EDGE, EDGE)
 KERNELS = math.prod(CHANNELS)
 OBSERVED = torch.tensor(1.5, dtype=torch.float64)
+DECODER, ORTHOGONAL = oracle.LinearDecoder(WEIGHTS, LATENT), oracle.orthogonal_decoder(WEIGHTS, LATENT)
+WRONG, EXACT = oracle.wrong_encoder(DECODER), oracle.exact_encoder(ORTHOGONAL)
 
 
-@pytest.fixture(autouse=True)
-def _double() -> None:
-    torch.set_default_dtype(torch.float64)
-
-
-def deep_prior(decoder: nn.Module, group: str = "1") -> DeepWeightPrior:
-    return DeepWeightPrior(decoder, LATENT, torch.Size([EDGE] * 3), group, torch.zeros(()))
+def implicit(decoder: oracle.LinearDecoder, group: str = "1") -> oracle.LinearPrior:
+    return oracle.LinearPrior(decoder, (EDGE,) * 3, group)
 
 
 class Program(PyroModule):
-    """One layer of weights from a prior, one noisy observation of their sum."""
+    """One layer of weights from a prior, one noisy observation of their sum, which counts so many times."""
 
-    def __init__(self, prior: dist.TorchDistribution) -> None:
+    def __init__(self, prior: dist.TorchDistribution, times: int = 1) -> None:
         super().__init__()
-        self.layer = prior.expand(CHANNELS).to_event(2)
+        self.layer, self.times = prior.expand(CHANNELS).to_event(2), times
 
     def forward(self) -> None:
         w = pyro.sample("w", self.layer)
-        pyro.sample("y", dist.Normal(w.sum(), 0.7), obs=OBSERVED)
+        with pyro.plate("items", self.times, subsample=torch.arange(1)):
+            pyro.sample("y", dist.Normal(w.sum(), 0.7), obs=OBSERVED[None])
 
 
 class Gaussian(PyroModule):
-    def __init__(self, spread: float = 0.3) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        generator = torch.Generator().manual_seed(5)
-        self.mean = nn.Parameter(0.4 * torch.randn(SHAPE, generator=generator))
-        self.log_scale = nn.Parameter(torch.full(SHAPE, math.log(spread)))
+        self.mean = nn.Parameter(0.4 * torch.randn(SHAPE, generator=torch.Generator().manual_seed(5)))
+        self.log_scale = nn.Parameter(torch.full(SHAPE, math.log(SPREAD)))
 
     def forward(self) -> Tensor:
         return pyro.sample("w", dist.Normal(self.mean, self.log_scale.exp()).to_event(5))
 
 
 def repeated(elbo: Trace_ELBO, model: object, guide: object, times: int) -> Tensor:
-    with torch.no_grad():
+    with torch.no_grad(), pyro.validation_enabled(False):
         return torch.tensor([elbo.loss(model, guide) for _ in range(times)])
 
 
-def agree(one: Tensor, other: Tensor | float, errors: float = 4.0, precision: float = 0.05) -> None:
-    """Check that two means are equal within so many standard errors, themselves below `precision` of the value."""
-    other = torch.as_tensor(other)
-    variance = one.var() / len(one) + (other.var() / len(other) if other.ndim else 0)
-    assert variance.sqrt() < precision * one.mean().abs(), f"too noisy: {variance.sqrt()} at {one.mean()}"
-    assert (one.mean() - other.mean()).abs() < errors * variance.sqrt(), (one.mean(), other.mean(), variance.sqrt())
+def agree(one: Tensor, other: Tensor) -> None:
+    """Check that two means, or a mean and a value, are equal within 4 standard errors, themselves below 5 % of the value."""
+    differences = one[: len(other)] - other[: len(one)] if other.ndim else one - other
+    assert_mean(differences, 0.0, within=0.05 * one.mean().abs())
 
 
-@pytest.mark.parametrize("draws", [1, 4])
-def test_with_the_true_posterior_as_encoder_the_loss_is_that_of_the_closed_form(draws: int) -> None:
-    decoder = oracle.orthogonal_decoder(WEIGHTS, LATENT)
+@pytest.mark.parametrize(("kind", "draws"), [(Gaussian, 1), (Gaussian, 4), (AutoNormal, 1), (AutoDiagonalNormal, 1)])
+def test_with_the_true_posterior_as_encoder_the_loss_is_that_of_the_closed_form(kind: type, draws: int) -> None:
+    model, guide, mean = Program(implicit(ORTHOGONAL)), Gaussian(), Gaussian().mean.detach()
+    if kind is not Gaussian:
+        guide = kind(model, init_scale=SPREAD, init_loc_fn=pyro.infer.autoguide.init_to_value(values={"w": mean}))
+        guide()
+    q = MultivariateNormal(mean.reshape(KERNELS, WEIGHTS), SPREAD**2 * torch.eye(WEIGHTS))
+    kl = kl_divergence(q, ORTHOGONAL.marginal().expand([KERNELS])).sum()
+    data = Normal(mean.sum(), 0.7).log_prob(OBSERVED) - 0.5 * mean.numel() * (SPREAD / 0.7) ** 2
+    elbo = AuxiliaryELBO({"1": EXACT}, draws=draws)
+    agree(repeated(elbo, model, guide, 1_500), kl - data)
+
+
+def test_the_loss_is_that_of_traces_elbo_on_the_augmented_program_and_not_traces_mean_field_elbos() -> None:
     guide = Gaussian()
-    q = MultivariateNormal(
-        guide.mean.detach().reshape(KERNELS, WEIGHTS),
-        torch.diag_embed((2 * guide.log_scale.detach()).exp().reshape(KERNELS, -1)),
-    )
-    kl = kl_divergence(q, decoder.marginal().expand([KERNELS])).sum()
-    total = Normal(guide.mean.detach().sum(), (2 * guide.log_scale.detach()).exp().sum().sqrt())
-    data = Normal(total.mean, 0.7).log_prob(OBSERVED) - 0.5 * (total.stddev / 0.7) ** 2
-    elbo = AuxiliaryELBO({"1": oracle.exact_encoder(decoder)}, draws=draws)
-    agree(repeated(elbo, Program(deep_prior(decoder)), guide, 3_000), (kl - data).item())
-
-
-def test_the_loss_is_that_of_traces_elbo_on_the_augmented_program() -> None:
-    decoder = oracle.LinearDecoder(WEIGHTS, LATENT)
-    encoder, guide = oracle.wrong_encoder(decoder), Gaussian()
 
     def augmented_model() -> None:
         z = pyro.sample("z", dist.Normal(torch.zeros(*CHANNELS, LATENT), 1.0).to_event(3))
-        mean, log_scale = decoder(z)
+        mean, log_scale = DECODER(z)
         w = pyro.sample("w", dist.Normal(mean.reshape(SHAPE), log_scale.exp().reshape(SHAPE)).to_event(5))
         pyro.sample("y", dist.Normal(w.sum(), 0.7), obs=OBSERVED)
 
     def augmented_guide() -> None:
         w = guide()
-        mean, log_scale = encoder(w.reshape(*CHANNELS, WEIGHTS))
+        mean, log_scale = WRONG(w.reshape(*CHANNELS, WEIGHTS))
         pyro.sample("z", dist.Normal(mean, log_scale.exp()).to_event(3))
 
-    ours = repeated(AuxiliaryELBO({"1": encoder}), Program(deep_prior(decoder)), guide, 3_000)
-    agree(ours, repeated(Trace_ELBO(), augmented_model, augmented_guide, 3_000))
-
-
-def test_latents_as_sites_make_traces_mean_field_elbo_wrong_and_ours_and_trace_elbo_right() -> None:
-    """z ~ N(0,1), w|z ~ N(1.1 z, 0.3), q = N(0.7, 0.5), r = N(0.9 w, 0.2): the bound is 0.688, the KL itself 0.609."""
-
-    def decoder(z: Tensor) -> tuple[Tensor, Tensor]:
-        return 1.1 * z, torch.full_like(z, math.log(0.3))
-
-    class Encoder(nn.Module):
-        def forward(self, w: Tensor) -> tuple[Tensor, Tensor]:
-            return 0.9 * w, torch.full_like(w, math.log(0.2))
-
-    copies = (500,)
-
-    def augmented_model() -> None:
-        z = pyro.sample("z", dist.Normal(torch.zeros(copies), 1.0).to_event(1))
-        pyro.sample("w", dist.Normal(1.1 * z, 0.3).to_event(1))
-
-    def augmented_guide() -> None:
-        w = pyro.sample("w", dist.Normal(torch.full(copies, 0.7), 0.5).to_event(1))
-        pyro.sample("z", dist.Normal(0.9 * w, 0.2).to_event(1))
-
-    def model() -> None:
-        prior = DeepWeightPrior(decoder, 1, torch.Size([1]), "1", torch.zeros(()))
-        pyro.sample("w", prior.expand(copies).to_event(1))
-
-    def guide() -> None:
-        pyro.sample("w", dist.Normal(torch.full((*copies, 1), 0.7), 0.5).to_event(2))
-
-    def mean_loss(elbo: Trace_ELBO, *programs: object) -> Tensor:
-        return repeated(elbo, *programs, times=100) / copies[0]
-
-    marginal = Normal(torch.tensor(0.0), torch.tensor(math.sqrt(1.1**2 + 0.3**2)))
-    assert kl_divergence(Normal(torch.tensor(0.7), torch.tensor(0.5)), marginal).item() == pytest.approx(
-        0.609, abs=5e-4
-    )
-    for estimate in (
-        mean_loss(AuxiliaryELBO({"1": Encoder()}), model, guide),
-        mean_loss(Trace_ELBO(), augmented_model, augmented_guide),
-        mean_loss(AuxiliaryELBO(), augmented_model, augmented_guide),
-    ):
-        assert estimate.mean() == pytest.approx(0.688, abs=4 * estimate.std().item() / 10 + 5e-4)
+    augmented = augmented_model, augmented_guide
+    ours = repeated(AuxiliaryELBO({"1": WRONG}), Program(implicit(DECODER)), guide, 1_500)
+    for elbo in (Trace_ELBO(), AuxiliaryELBO()):
+        agree(ours, repeated(elbo, *augmented, 1_500))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pyro warns that the order of the sites is not the mean field's
-        wrong = mean_loss(TraceMeanField_ELBO(), augmented_model, augmented_guide)
-    assert wrong.mean() == pytest.approx(3.41, abs=4 * wrong.std().item() / 10 + 5e-3)
+        wrong = repeated(TraceMeanField_ELBO(), *augmented, 1_500)
+    assert (wrong.mean() - ours.mean()).abs() > 8 * ((wrong.var() + ours.var()) / 1_500).sqrt()
 
 
 def test_a_gaussian_prior_is_scored_in_closed_form_as_by_traces_mean_field_elbo() -> None:
@@ -164,88 +114,80 @@ def test_a_gaussian_prior_is_scored_in_closed_form_as_by_traces_mean_field_elbo(
 
 
 def test_a_random_subset_of_kernels_gives_the_same_loss_in_mean() -> None:
-    decoder = oracle.LinearDecoder(WEIGHTS, LATENT)
-    model, guide, encoders = Program(deep_prior(decoder)), Gaussian(), {"1": oracle.wrong_encoder(decoder)}
-    full = repeated(AuxiliaryELBO(encoders), model, guide, 2_000)
-    subset = repeated(AuxiliaryELBO(encoders, kernels_per_group=2), model, guide, 6_000)
+    model, guide, encoders = Program(implicit(DECODER)), Gaussian(), {"1": WRONG}
+    full = repeated(AuxiliaryELBO(encoders), model, guide, 1_000)
+    subset = repeated(AuxiliaryELBO(encoders, kernels_per_group=2), model, guide, 2_000)
     agree(full, subset)
     assert subset.std() > full.std()
 
 
-def test_two_layers_of_one_group_are_scored_as_one_set_of_kernels() -> None:
-    decoder = oracle.orthogonal_decoder(WEIGHTS, LATENT)
-    layer = deep_prior(decoder).expand(CHANNELS).to_event(2)
+def layers(*priors: dist.TorchDistribution) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Return a model with a layer from each prior, and a guide of N(0, 0.3²) over all of them."""
 
     def model() -> None:
-        pyro.sample("a", layer)
-        pyro.sample("b", layer)
+        for number, prior in enumerate(priors):
+            pyro.sample(f"w{number}", prior.expand(CHANNELS).to_event(2))
 
     def guide() -> None:
-        for name in ("a", "b"):
-            pyro.sample(name, dist.Normal(torch.zeros(SHAPE), 0.3).to_event(5))
+        for number in range(len(priors)):
+            pyro.sample(f"w{number}", dist.Normal(torch.zeros(SHAPE), 0.3).to_event(5))
 
+    return model, guide
+
+
+@pytest.mark.parametrize("group", ["1", "a.b/c", "training"])
+def test_two_layers_of_one_group_are_scored_as_one_set_of_kernels(group: str) -> None:
     q = MultivariateNormal(torch.zeros(WEIGHTS), 0.09 * torch.eye(WEIGHTS))
-    kl = 2 * KERNELS * kl_divergence(q, decoder.marginal())
-    agree(repeated(AuxiliaryELBO({"1": oracle.exact_encoder(decoder)}), model, guide, 2_000), kl.item())
+    kl = 2 * KERNELS * kl_divergence(q, ORTHOGONAL.marginal())
+    priors = [implicit(ORTHOGONAL, group) for _ in range(2)]
+    agree(repeated(AuxiliaryELBO({group: EXACT}), *layers(*priors), 1_000), kl)
+
+
+@pytest.mark.parametrize("count", [None, 7])
+def test_two_priors_of_one_group_are_each_scored_by_themselves(count: int | None) -> None:
+    one, other = ORTHOGONAL, oracle.orthogonal_decoder(WEIGHTS, LATENT)
+    with torch.no_grad():
+        other.shift.add_(0.5)
+    apart = AuxiliaryELBO({"1": EXACT, "2": EXACT})
+    expected = repeated(apart, *layers(implicit(one), implicit(other, "2"), implicit(one)), 1_000)
+    together = AuxiliaryELBO({"1": EXACT}, kernels_per_group=count)
+    agree(repeated(together, *layers(implicit(one), implicit(other), implicit(one)), 1_000), expected)
+    assert repeated(apart, *layers(*[implicit(one)] * 3), 100).mean() < 0.8 * expected.mean()
 
 
 @pytest.mark.parametrize("particles", [1, 4])
 def test_the_loss_is_minus_data_plus_weighted_kl_and_the_kl_the_sum_of_its_parts(particles: int) -> None:
-    decoder = oracle.LinearDecoder(WEIGHTS, LATENT)
-    elbo = AuxiliaryELBO({"1": oracle.wrong_encoder(decoder)}, data_scale=5.0, kl_weight=0.1, num_particles=particles)
-    loss = elbo.loss(Program(deep_prior(decoder)), Gaussian())
+    elbo = AuxiliaryELBO({"1": WRONG}, kl_weight=0.1, num_particles=particles)
+    loss = elbo.loss(Program(implicit(DECODER), times=5), Gaussian())
     parts = elbo.parts
+    assert parts["kl_weight"] == pytest.approx(0.1)
     assert loss == pytest.approx(-parts["data"] + 0.1 * parts["kl"], rel=1e-12)
     terms = parts["kl_explicit"] - parts["entropy"] + parts["kl_latent"] + parts["reconstruction"]
     assert parts["kl"] == pytest.approx(terms, rel=1e-12)
 
 
-def test_data_scale_multiplies_the_likelihood_alone() -> None:
+@pytest.mark.parametrize("way", ["SVI.step", "differentiable_loss"])
+def test_the_kl_weight_warms_up_over_gradient_steps_alone_and_is_kept_with_the_encoders(way: str) -> None:
     model, guide = Program(GaussianPrior(torch.tensor(0.5), torch.Size([EDGE] * 3))), Gaussian()
-    parts = []
-    for scale in (1.0, 5.0):
-        elbo = AuxiliaryELBO(data_scale=scale)
-        pyro.set_rng_seed(3)
-        elbo.loss(model, guide)
-        parts.append(elbo.parts)
-    assert parts[1]["data"] == pytest.approx(5 * parts[0]["data"], rel=1e-12)
-    assert parts[1]["kl"] == pytest.approx(parts[0]["kl"], rel=1e-12)
 
+    def weights(elbo: AuxiliaryELBO, steps: int) -> list[float]:
+        svi, found = SVI(model, guide, JointAdam({"theta": [guide]}, 1e-3), elbo), []
+        for _ in range(steps):
+            loss = svi.step() if way == "SVI.step" else elbo.differentiable_loss(model, guide).item()
+            assert loss == pytest.approx(-elbo.parts["data"] + elbo.parts["kl_weight"] * elbo.parts["kl"])
+            found.append(elbo.parts["kl_weight"])
+            svi.evaluate_loss()
+        return found
 
-@pytest.mark.parametrize("autoguide", [AutoNormal, AutoDiagonalNormal])
-def test_pyros_autoguides_work_with_an_implicit_prior(autoguide: type) -> None:
-    decoder = oracle.orthogonal_decoder(WEIGHTS, LATENT)
-    model = Program(deep_prior(decoder))
-    guide = autoguide(
-        model, init_scale=0.3, init_loc_fn=pyro.infer.autoguide.init_to_value(values={"w": torch.zeros(SHAPE)})
-    )
-    guide()
-    q = MultivariateNormal(torch.zeros(WEIGHTS), 0.09 * torch.eye(WEIGHTS))
-    kl = KERNELS * kl_divergence(q, decoder.marginal())
-    data = Normal(0.0, 0.7).log_prob(OBSERVED) - 0.5 * 0.09 * KERNELS * WEIGHTS / 0.49
-    agree(repeated(AuxiliaryELBO({"1": oracle.exact_encoder(decoder)}), model, guide, 3_000), (kl - data).item())
-
-
-def test_svi_trains_guide_and_encoder_and_leaves_the_frozen_decoder() -> None:
-    decoder = oracle.LinearDecoder(WEIGHTS, LATENT).requires_grad_(False)
-    before = decoder.matrix.clone()
-    model, guide = Program(deep_prior(decoder)), Gaussian()
-    elbo = AuxiliaryELBO({"1": oracle.wrong_encoder(decoder)})
-    encoder = elbo.encoders("1")
-    start = [p.detach().clone() for p in (guide.mean, guide.log_scale, encoder.gain, encoder.log_scale)]
-    svi = SVI(model, guide, JointAdam({"theta": [guide], "psi": [elbo.encoders]}, {"theta": 0.01, "psi": 0.001}), elbo)
-    first = sum(svi.step() for _ in range(20))
-    for _ in range(200):
-        svi.step()
-    assert sum(svi.step() for _ in range(20)) < first
-    for now, then in zip((guide.mean, guide.log_scale, encoder.gain, encoder.log_scale), start, strict=True):
-        assert not torch.equal(now, then)
-    assert torch.equal(decoder.matrix, before)
+    first, resumed = (AuxiliaryELBO(kl_weight=0.4, warm_up=4) for _ in range(2))
+    found = weights(first, 2)
+    resumed.encoders.load_state_dict(first.encoders.state_dict())
+    assert found + weights(resumed, 3) == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4])
 
 
 def test_training_the_encoder_tightens_the_bound_to_the_closed_form() -> None:
     decoder = oracle.orthogonal_decoder(WEIGHTS, LATENT).requires_grad_(False)
-    model, guide = Program(deep_prior(decoder)), Gaussian().requires_grad_(False)
+    model, guide = Program(implicit(decoder)), Gaussian().requires_grad_(False)
     exact = repeated(AuxiliaryELBO({"1": oracle.exact_encoder(decoder)}), model, guide, 1_000).mean()
     elbo = AuxiliaryELBO({"1": oracle.wrong_encoder(decoder)})
     gap_before = repeated(elbo, model, guide, 1_000).mean() - exact
@@ -258,9 +200,8 @@ def test_training_the_encoder_tightens_the_bound_to_the_closed_form() -> None:
 
 
 def test_svi_with_a_gaussian_prior_finds_the_conjugate_posterior() -> None:
-    generator = torch.Generator().manual_seed(2)
-    x = torch.randn(40, 3, generator=generator)
-    y = x @ torch.tensor([1.0, -0.5, 0.2]) + 0.3 * torch.randn(40, generator=generator)
+    x = torch.randn(40, 3)
+    y = x @ torch.tensor([1.0, -0.5, 0.2]) + 0.3 * torch.randn(40)
     precision = x.T @ x / 0.3**2 + torch.eye(3) / 0.5**2
     expected = torch.linalg.solve(precision, x.T @ y / 0.3**2)
 
@@ -282,28 +223,27 @@ def test_svi_with_a_gaussian_prior_finds_the_conjugate_posterior() -> None:
     for step in range(1_500):
         optim.optimiser.param_groups[0]["lr"] = 0.02 * (1 - step / 1_500)
         svi.step()
-    covariance = (guide.root.tril() @ guide.root.tril().T).detach()
-    expected_covariance = torch.linalg.inv(precision)
-    scale = expected_covariance.diagonal().sqrt()
-    assert ((guide.mean.detach() - expected).abs() < 0.1 * scale).all()
-    torch.testing.assert_close(covariance.diagonal(), expected_covariance.diagonal(), rtol=0.1, atol=0)
+    variance, found = torch.linalg.inv(precision).diagonal(), guide.root.tril().detach().square().sum(1)
+    assert ((guide.mean.detach() - expected).abs() < 0.1 * variance.sqrt()).all()
+    torch.testing.assert_close(found, variance, rtol=0.1, atol=0)
 
 
-def test_an_implicit_prior_without_encoder_is_refused_with_the_cure() -> None:
-    model = Program(deep_prior(oracle.LinearDecoder(WEIGHTS, LATENT)))
-    with pytest.raises(ConfigError, match=r"group '1'.*encoders\(\)"):
-        AuxiliaryELBO().loss(model, Gaussian())
+def test_a_prior_without_encoder_and_a_guide_without_reparametrisation_are_refused_with_the_cure() -> None:
+    with refuses("group '1'", "encoders()", error=ConfigError):
+        AuxiliaryELBO().loss(Program(implicit(DECODER)), Gaussian())
 
-
-def test_a_guide_without_reparametrisation_is_refused() -> None:
-    def model() -> None:
+    def discrete() -> None:
         pyro.sample("n", dist.Poisson(2.0))
 
-    with pytest.raises(ConfigError, match="rsample"):
-        AuxiliaryELBO().loss(model, model)
+    with refuses("rsample", error=ConfigError):
+        AuxiliaryELBO().loss(discrete, discrete)
 
 
-def test_impossible_settings_are_refused() -> None:
-    for setting in ({"draws": 0}, {"kernels_per_group": 0}, {"kl_weight": -1.0}):
-        with pytest.raises(ConfigError):
-            AuxiliaryELBO(**setting)
+IMPOSSIBLE = {"kl_weight": [-1.0, math.nan, math.inf], "draws": [0, 10**8], "warm_up": [-1]}
+
+
+@pytest.mark.parametrize("setting", [*IMPOSSIBLE, "kernels_per_group", "num_particles"])
+def test_impossible_settings_are_refused(setting: str) -> None:
+    for value in IMPOSSIBLE.get(setting, [0]):
+        with refuses(f"{setting} is {value}", error=ConfigError):
+            AuxiliaryELBO(**{setting: value})

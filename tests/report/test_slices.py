@@ -1,4 +1,4 @@
-"""Slices: which one, in which proportions."""
+import math
 
 import numpy as np
 import pytest
@@ -7,77 +7,53 @@ from torch import Tensor
 
 from pyro_dwp.errors import ConfigError
 from pyro_dwp.report import slices
+from tests.helpers.refusal import refuses
 
 
 @pytest.fixture
-def volumes() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def volumes() -> list[Tensor]:
     """Return scan, truth, prediction and uncertainty; truth is largest at W = 2, prediction at W = 4."""
-    scan = torch.rand(6, 8, 5, generator=torch.Generator().manual_seed(0))
     truth, prediction = torch.zeros(2, 6, 8, 5, dtype=torch.int64)
     truth[1:4, 2:6, 2] = truth[1, 1, 1] = 1
     prediction[1:5, 2:7, 4] = 2
-    return scan, truth, prediction, torch.rand(6, 8, 5) * 0.69
+    return [torch.rand(6, 8, 5), truth, prediction, torch.rand(6, 8, 5) * 0.69]
 
 
-def titles(figure) -> list[str]:
-    return [axes.get_title() for axes in figure.axes if axes.get_title()]
-
-
-def test_four_panels_with_truth_and_three_without(volumes: tuple[Tensor, ...]) -> None:
-    scan, truth, prediction, uncertainty = volumes
-    assert titles(slices(scan, truth, prediction, uncertainty)) == ["Scan", "Truth", "Prediction", "Uncertainty"]
-    assert titles(slices(scan, None, prediction, uncertainty)) == ["Scan", "Prediction", "Uncertainty"]
-
-
-def test_the_slice_is_where_the_truth_is_largest(volumes: tuple[Tensor, ...]) -> None:
-    scan, truth, prediction, uncertainty = volumes
-    figure = slices(scan, truth, prediction, uncertainty, title="case")
+def test_four_panels_of_the_slice_where_the_truth_is_largest_else_the_prediction_else_the_middle_one(volumes) -> None:
+    figure = slices(*volumes, title="case")
     assert figure.get_suptitle() == "case, slice 3 of 5 along axis W"
-    np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), scan[:, :, 2].T.numpy())
-
-
-def test_without_truth_the_slice_is_where_the_prediction_is_largest(volumes: tuple[Tensor, ...]) -> None:
+    np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), volumes[0][:, :, 2].T.numpy())
     scan, truth, prediction, uncertainty = volumes
-    for missing in (None, torch.zeros_like(truth)):
-        assert "slice 5 of 5" in slices(scan, missing, prediction, uncertainty).get_suptitle()
-
-
-def test_without_any_foreground_the_slice_is_the_middle_one(volumes: tuple[Tensor, ...]) -> None:
-    scan, truth, _, uncertainty = volumes
-    assert "slice 3 of 5" in slices(scan, None, torch.zeros_like(truth), uncertainty).get_suptitle()
+    empty = torch.zeros_like(truth)
+    for missing, predicted, number in ((None, prediction, 5), (empty, prediction, 5), (None, empty, 3)):
+        figure = slices(scan, missing, predicted, uncertainty)
+        assert f"slice {number} of 5" in figure.get_suptitle()
+        panels = ["Scan", *["Truth"] * (missing is not None), "Prediction", "Uncertainty"]
+        assert [axes.get_title() for axes in figure.axes if axes.get_title()] == panels
 
 
 @pytest.mark.parametrize(
     ("spacing", "axis", "aspect"), [((1, 2, 5), "W", 2), ((5, 1, 3), "D", 3), ((1, 4, 2), "H", 2), ((1, 1, 1), "W", 1)]
 )
-def test_the_widest_axis_is_cut_and_voxels_keep_their_proportions(
-    volumes: tuple[Tensor, ...], spacing: tuple[float, float, float], axis: str, aspect: float
-) -> None:
+def test_the_widest_axis_is_cut_and_voxels_keep_their_proportions(volumes, spacing, axis: str, aspect: float) -> None:
     figure = slices(*volumes, spacing=spacing)
     assert figure.get_suptitle().endswith(f"axis {axis}")
     assert {axes.get_aspect() for axes in figure.axes[:4]} == {aspect}
 
 
-def test_background_has_no_colour_and_each_class_its_own(volumes: tuple[Tensor, ...]) -> None:
-    scan, truth, prediction, uncertainty = volumes
-    truth[0, 0, 2] = 2
-    overlay = slices(scan, truth, prediction, uncertainty).axes[1].images[1].get_array()
-    expected = truth[:, :, 2].T.numpy()
-    np.testing.assert_array_equal(overlay.mask, expected == 0)
-    assert overlay[expected == 1].tolist() == [0] * 12
-    assert overlay[expected == 2].tolist() == [1]
-
-
-def test_a_case_without_uncertainty_anywhere_can_be_drawn(volumes: tuple[Tensor, ...]) -> None:
-    scan, truth, prediction, uncertainty = volumes
-    figure = slices(torch.zeros_like(scan), truth, prediction, torch.zeros_like(uncertainty))
+@pytest.mark.parametrize(("classes", "largest"), [(2, 0.0), (2, 0.15), (4, 1.0)])
+def test_each_class_has_its_colour_and_uncertainty_those_from_0_to_the_log_of_their_number(volumes, classes, largest):
+    volumes[1][0, 0, 2] = 2
+    volumes[3] *= largest
+    figure = slices(*volumes, classes)
     figure.canvas.draw()
-    shown = next(axes for axes in figure.axes if axes.get_title() == "Uncertainty").images[0]
-    assert not shown.get_array().any()
-    assert shown.norm.vmax > shown.norm.vmin == 0
+    overlay, shown = figure.axes[1].images[1].get_array(), figure.axes[3].images[0]
+    np.testing.assert_array_equal(overlay.filled(-1) + 1, volumes[1][:, :, 2].T.numpy())  # background has none
+    assert shown.get_clim() == pytest.approx((0, math.log(classes)))
+    np.testing.assert_array_equal(shown.get_array(), volumes[3][:, :, 2].T.numpy())
 
 
-def test_a_volume_of_another_shape_is_refused(volumes: tuple[Tensor, ...]) -> None:
-    scan, truth, prediction, uncertainty = volumes
-    with pytest.raises(ConfigError, match=r"prediction has shape \(5, 8, 5\)"):
-        slices(scan, truth, prediction[:5], uncertainty)
+def test_a_volume_of_another_shape_is_refused(volumes: list[Tensor]) -> None:
+    volumes[2] = volumes[2][:5]
+    with refuses("prediction", "(5, 8, 5)", error=ConfigError):
+        slices(*volumes)

@@ -1,116 +1,102 @@
-"""Every config in run/configs fits the script that its comment names, and every script explains all its flags."""
+"""Every config in run/configs fits the script that its comment names; the help of a script explains each flag in a line."""
 
-import inspect
 import re
 import runpy
-import shlex
-from collections.abc import Callable
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from models.segmentation import SegmentationModel
-from pyro_dwp.cli.configs import read_yaml
-from pyro_dwp.cli.parser import ScriptParser
+from pyro_dwp.runs.script import resolve_layers, script_settings
+from pyro_dwp.safe_yaml import read_yaml
+from pyro_dwp.settings import merge
 
-Call = Callable[..., Any]
 RUN = Path(__file__).parents[2] / "run"
-CONFIGS = {path.stem: path for path in sorted((RUN / "configs").glob("*.yaml"))}
-SCRIPTS = sorted(path.stem for path in RUN.glob("*.py"))
-PROMISED = {"quick", "lgg", "hippocampus", "paper_brats18", "paper_ms"}
-NO_DEFAULT = {"--help", "-h", "--config", "--print_config"}
+MAIN = {path.stem: runpy.run_path(str(path))["main"] for path in sorted(RUN.glob("*.py"))}
+CONFIGS = {path.stem: read_yaml(path) for path in sorted((RUN / "configs").glob("*.yaml"))}
+SLOW = {"monai", "matplotlib", "nibabel", "tensorboard", "scipy"}
+HELP = """
+import runpy, sys
+for script in sys.argv[1:]:
+    sys.argv = [script, "--help"]
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as end:
+        assert end.code == 0
+"""
 
 
-def parser_of(script: str) -> ScriptParser:
-    return ScriptParser(runpy.run_path(str(RUN / f"{script}.py"))["main"])
-
-
-def script_of(path: Path) -> str:
-    """Return the script that the comment at the top of a config says it is for."""
-    comment = " ".join(line.lstrip("# ") for line in path.read_text().splitlines() if line.startswith("#"))
-    named = re.search(r"(?:[Ff]or|[Dd]efault of) run/(\w+)\.py", comment)
-    assert named, f"the comment of {path.name} names no script"
-    return named[1]
-
-
-def arguments(name: str, *flags: str) -> dict[str, Any]:
-    """Return what a config's script would be called with."""
-    path = CONFIGS[name]
-    parser = parser_of(script_of(path))
-    return parser.build(parser.parse({str(path): parser.read(path)}, parser.translate(flags)))
-
-
-def test_the_promised_configs_are_there() -> None:
-    assert CONFIGS.keys() >= PROMISED
+def built(name: str, *flags: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the settings of a config's script, as plain values and as what the script is called with."""
+    text = (RUN / "configs" / f"{name}.yaml").read_text().replace("\n# ", " ")
+    script = re.search(r"(?:[Ff]or|[Dd]efault of) run/(\w+)\.py", text.partition("\n")[0])[1]
+    recipe, call = script_settings(MAIN[script], ["--config", name, *flags], None)
+    return call.settings, recipe.build_arguments(call)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_config_fits_its_script(name: str) -> None:
-    parser = parser_of(script_of(CONFIGS[name]))
-    given = read_yaml(CONFIGS[name])
-    settings = parser.plain(parser.parse({name: parser.read(CONFIGS[name])}, []))
-    assert settings.keys() == inspect.signature(parser.main).parameters.keys()
-    for key, value in given.items():
+def test_a_config_arrives_in_its_script_whole(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYRO_DWP_DATA", raising=False)
+    settings, found = built(name, *(["--prior", "gaussian"] if name == "paper_brats18" else []))
+    for key, value in CONFIGS[name].items():
         if not isinstance(value, dict | str):
             assert settings[key] == value, key
-    for key, value in given.get("schedule", {}).items():
-        assert settings["schedule"][key] == value, key
+    assert CONFIGS[name].get("schedule", {}).items() <= settings.get("schedule", {}).items()
+    network = found["network"]() if "network" in found else None
+    assert network is None or network.classes == 2
+    if name == "paper_ms":
+        assert sum(parameter.numel() for parameter in network.parameters()) == 726_480
+    if name in ("quick", "lgg"):  # with the prior that ships
+        sites = SegmentationModel(network, found["prior"], found["likelihood"]).sites.values()
+        assert {site.group for site in sites} == set(found["prior"].encoders())
+    assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if script_of(CONFIGS[name]) != "benchmark"])
-def test_what_a_config_names_can_be_built_without_its_data(name: str) -> None:
-    flags = ["--prior", "gaussian"] if script_of(CONFIGS[name]) == "svi_target" else []
-    built = arguments(name, *flags)
-    assert built.keys() == inspect.signature(parser_of(script_of(CONFIGS[name])).main).parameters.keys()
-    if "schedule" in built:
-        assert built["schedule"].epochs > 1
-    if "network" in built:
-        assert built["network"]().classes == 2
+@pytest.mark.parametrize("name", ["lgg_benchmark", "lgg_guides", "lgg_priors", "priors"])
+def test_each_method_of_a_comparison_is_a_setting_of_the_script_that_runs_it(name):
+    config = CONFIGS[name]
+    script, key, runs = ("train_prior", "family", "learned") if name == "priors" else ("svi_target", "prior", "methods")
+    base = CONFIGS[config["target"]] if "target" in config else {"bank": "bank.safetensors"}
+    for method, own in config[runs].items():
+        layer = merge(config.get("common", {}), own)
+        recipe = resolve_layers(MAIN[script], {Path(name): base, Path(method): layer}, {})
+        if "path" not in str(own):  # a file that an earlier step makes
+            recipe.arguments[key].build()
+    assert config.get("reference") in {None, *config[runs]}
 
 
-@pytest.mark.parametrize("name", ["quick", "lgg"])
-def test_the_shipped_prior_fits_the_network_of_a_config(name: str) -> None:
-    built = arguments(name)
-    model = SegmentationModel(built["network"](), built["prior"], built["likelihood"])
-    assert {site.group for site in model.sites.values()} == set(built["prior"].encoders())
-
-
-def test_the_papers_source_network_is_the_papers() -> None:
-    network = arguments("paper_ms")["network"]()
-    assert sum(parameter.numel() for parameter in network.parameters()) == 726_480
-
-
-@pytest.mark.parametrize("name", [name for name in CONFIGS if script_of(CONFIGS[name]) == "benchmark"])
-def test_each_method_of_a_benchmark_is_a_command_line_of_its_target(name: str) -> None:
-    benchmark = arguments(name)
-    path = CONFIGS[benchmark["target"]]
-    parser = parser_of("svi_target")
-    for flags in benchmark["methods"].values():
-        everything = parser.translate(shlex.split(f"{flags} {benchmark['flags']}"))
-        settings = parser.parse({str(path): parser.read(path)}, everything)
-        if ".path" not in flags:  # a file that an earlier step makes
-            parser.build(settings)
-    assert benchmark["reference"] in benchmark["methods"]
-
-
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_help_explains_every_flag_with_its_default(call: Call, tmp_path: Path, script: str) -> None:
+@pytest.mark.parametrize("script", MAIN)
+def test_help_explains_each_flag_in_a_line(call, script, tmp_path):
     done = call(tmp_path, script, "--help")
     assert (done.status, done.err) == (0, "")
-    blocks = [block.partition("\n\n")[0].split() for block in re.split(r"\n  (?=--)", done.out)[1:]]
-    explained = {block[0].rstrip(","): " ".join(block[1:]) for block in blocks if not block[0].endswith(".help")}
-    flags = {flag for flag in parser_of(script).flags if not flag.endswith((".help", "+"))} - NO_DEFAULT
-    assert flags <= explained.keys()
-    for flag in explained.keys() - NO_DEFAULT - {"--preprocess", "--schedule"}:
-        words = re.fullmatch(r"(.*) \((?:required, type: |type: .*default: ).*\)", explained[flag])
-        assert words, f"{flag} has no type and default: {explained[flag]}"
-        assert len(words[1].split()) > 2, f"{flag} is not explained: {explained[flag]}"
-
-
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_help_begins_with_usage_and_has_an_example(call: Call, tmp_path: Path, script: str) -> None:
-    text = call(tmp_path, script, "--help").out
-    assert text.startswith(f"usage: {script}.py")
-    assert f"python run/{script}.py" in text
+    first, *lines = done.out.splitlines()
+    flags = [line for line in lines if line.startswith("--")]
+    assert first.endswith(".")
+    assert len({line.split()[0] for line in flags}) == len(flags) > 5
+    for flag in flags:
+        text = re.fullmatch(r"--[\w.]+ .+?  ?(\S.*)", flag)[1]
+        assert len(text.split()) > 2, f"{flag} is not explained"
+    assert f"python run/{script}.py" in (RUN / f"{script}.py").read_text().split('"""')[1]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("code", "unwanted"),
+    [("import pyro_dwp", {"torch", "pyro", "pydantic", *SLOW}), (HELP, SLOW)],
+    ids=["package", "help"],
+)
+def test_nothing_slow_is_imported_before_it_is_used(code, unwanted):
+    command = [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)", *map(str, RUN.glob("*.py"))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert not unwanted & set(done.stdout.splitlines()[-1].split())
+
+
+def test_folders_of_scans_are_stored_absolute_and_variables_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flags = ["--data", "folder_pairs", "--data.images", "scans", "--data.labels", "$LABELS/of/mine"]
+    data = script_settings(MAIN["svi_target"], flags, "quick")[1].settings["data"]
+    assert (data["images"], data["labels"]) == (str(tmp_path / "scans"), "$LABELS/of/mine")

@@ -1,127 +1,161 @@
-"""A run that was stopped: killed at any moment, stopped by Ctrl-C, or resumed when the folder of scans has changed."""
+"""A run that was killed, stopped by Ctrl-C, or whose scans have changed since, is resumed as if nothing had happened."""
 
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import nibabel as nib
 import pytest
 import torch
 from safetensors.torch import load_file
 
-RUN = Path(__file__).parents[2] / "run"
-LAST = Path("checkpoint") / "last.safetensors"
-EPOCHS = 12
-LONG = ["--schedule.epochs", str(EPOCHS), "--schedule.validate_every", "4", "--schedule.batch_size", "1"]
-GAUSSIAN = ["--prior", "gaussian"]
+from pyro_dwp.data import layouts
+from pyro_dwp.predict import cases
+from pyro_dwp.train import PointTask, VariationalTask
+
+ROOT = Path(__file__).parents[2]
+SEED = 3408  # kills in a step, as a checkpoint is written, in a step, among the test scans, as a map is written
+KILLS = 5
+LONG = ["--schedule.epochs", "6", "--schedule.batch_size", "1", "--schedule.patience", "0", "--schedule.threshold", "1"]
+HARD = ["--draws", "2", "--warm_up", "5", "--clip_norm", "10", "--schedule.checkpoint_every", "2"]
+PAIRS = ["--data", "folder_pairs", "--data.images", "data/images", "--data.labels", "data/labels"]
+PRESS = """
+import runpy, signal, sys
+class Press:
+    def find_spec(self, name, *others):
+        if name == "torch": signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Press())
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
+def untimed(value: Any) -> Any:
+    """Leave out of metrics what no two runs have in common."""
+    if not isinstance(value, dict):
+        return [untimed(item) for item in value] if isinstance(value, list) else value
+    return {key: untimed(item) for key, item in value.items() if not key.startswith(("seconds", "peak_memory"))}
+
+
+def read(folder: Path, name: str, run: str = "run") -> dict[str, Any]:
+    return json.loads((folder / "runs" / run / f"{name}.json").read_text())
+
+
+def check_equal(one: Path, other: Path) -> None:
+    """Check that two runs have the same metrics and the same networks, checkpoints and volumes, bit for bit."""
+    ours, theirs = (json.loads((folder / "metrics.json").read_text()) for folder in (one, other))
+    assert untimed(ours) == untimed(theirs)
+    ours, theirs = (sorted([*folder.rglob("*.safetensors"), *folder.rglob("*.nii.gz")]) for folder in (one, other))
+    assert [path.relative_to(one) for path in ours] == [path.relative_to(other) for path in theirs]
+    for pair in zip(ours, theirs, strict=True):
+        if pair[0].suffix == ".gz":
+            first, second = ({"": torch.from_numpy(nib.load(path).get_fdata())} for path in pair)
+        else:
+            first, second = map(load_file, pair)
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_killed_run_ends_bit_identical(finished, no_figures, chain, small, tmp_path):
+    """The run has all that changes from step to step: latent draws, warm-up, a falling rate, rare checkpoints."""
+    prior = ["--prior", "deep_weight", "--prior.path", str(chain / "runs" / "prior" / "prior.safetensors")]
+    flags = [*small["svi_target"], *prior, *LONG, *HARD]
+    finished(tmp_path, "svi_target", *flags, "--name", "whole")
+    command = [sys.executable, str(ROOT / "tests" / "run" / "killed_run.py"), str(SEED), str(KILLS), "killed", *flags]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}  # for tests.helpers
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert [int(word) for word in done.stdout.split()] == [-signal.SIGKILL] * KILLS + [0], done.stderr
+    killed, whole = tmp_path / "runs" / "killed", tmp_path / "runs" / "whole"
+    check_equal(killed, whole)
+    assert read(tmp_path, "metrics", "whole")["elbo"]["rate/theta"] < 1e-4  # so the rule that lowers it was resumed too
+    assert (killed / "config.yaml").read_text().count("- command: svi_target.py") == KILLS + 1
+
+
+@pytest.fixture(params=["svi_target", "train_source"])
+def flags(request, data, no_figures, small) -> list[str]:
+    """Script and flags, but for the name, of a run on the six scans in `data`, which may grow or shrink."""
+    return [request.param, *small[request.param], *PAIRS]
 
 
 @pytest.fixture
-def flags(phantom_flags: list[str], target_flags: list[str]) -> list[str]:
-    return [*phantom_flags, *GAUSSIAN, *target_flags, *LONG]
+def ctrl_c(monkeypatch) -> Callable[[Any, str, int], list[Any]]:
+    """Return a function that has Ctrl-C pressed in the n-th call of a method or function, and lists the calls."""
+
+    def press(owner: Any, name: str, number: int) -> list[Any]:
+        calls, original = [], getattr(owner, name)
+
+        def watched(*arguments: Any, **named: Any) -> Any:
+            calls.append(arguments)
+            if len(calls) == number:
+                signal.raise_signal(signal.SIGINT)
+            return original(*arguments, **named)
+
+        monkeypatch.setattr(owner, name, watched)
+        return calls
+
+    return press
 
 
-def process(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(RUN / "svi_target.py"), *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+def test_a_run_keeps_its_split_and_names_scans_that_have_gone(refused, finished, data, flags, tmp_path):
+    finished(tmp_path, *flags, "--name", "run")
+    split = read(tmp_path, "split")
+    for part in ("images", "labels"):
+        shutil.copy(data / part / "tumour_003.nii.gz", data / part / "a_new_one.nii.gz")
+    finished(tmp_path, *flags, "--name", "run", "--resume")
+    assert read(tmp_path, "split") == split
+    finished(tmp_path, *flags, "--name", "drawn_anew")
+    assert read(tmp_path, "split", "drawn_anew") != split
+    gone = split["train"][0]
+    left = {name for part in split.values() for name in part} - {gone}  # too few for a new split
+    for path in data.rglob("*.nii.gz"):
+        if path.name.removesuffix(".nii.gz") not in left:
+            path.unlink()
+    refused(["runs/run/split.json", gone], *flags, "--name", "run", "--resume")
 
 
-def wait_for(condition: Callable[[], bool], running: subprocess.Popen[str]) -> None:
-    for _ in range(6_000):
-        if condition() or running.poll() is not None:
-            return
-        time.sleep(0.01)
+STOPS = [("svi_target", 2), ("train_source", 2), ("train_source", 4), ("train_source", 7)]
 
 
-def test_a_run_killed_at_a_random_step_and_resumed_ends_bit_identical(
-    finished: Callable, no_figures: None, flags: list[str], tmp_path: Path
-) -> None:
-    finished(tmp_path, "svi_target", *flags, "--name", "whole")
-    killed = tmp_path / "runs" / "killed"
-    running = process(tmp_path, *flags, "--name", "killed")
-    wait_for((killed / LAST).exists, running)
-    time.sleep(random.Random(7).uniform(0.0, 0.3))  # some epochs later, in the middle of a step
-    running.send_signal(signal.SIGKILL)
-    running.communicate()
-    assert running.returncode == -signal.SIGKILL, "the run was over before it could be killed"
-    assert not (killed / "metrics.json").exists()
-    finished(tmp_path, "svi_target", "--resume", "--name", "killed")
-    ours, theirs = load_file(killed / LAST), load_file(tmp_path / "runs" / "whole" / LAST)
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
-    one, other = (json.loads((tmp_path / "runs" / name / "metrics.json").read_text()) for name in ("killed", "whole"))
-    assert one["test"] == other["test"]
-    assert one["weight_scales"] == other["weight_scales"]
+@pytest.mark.parametrize(("flags", "step"), STOPS, indirect=["flags"])
+def test_a_run_that_replaced_another_and_was_stopped_goes_on(call, finished, flags, step, tmp_path, ctrl_c):
+    finished(tmp_path, *flags, "--name", "run")
+    shutil.copytree(tmp_path / "runs" / "run", tmp_path / "whole")
+    task, steps = (VariationalTask, 2) if flags[0] == "svi_target" else (PointTask, 8)
+    taken = ctrl_c(task, "step", step)
+    stopped = call(tmp_path, *flags, "--name", "run", "--overwrite")
+    assert (stopped.status, stopped.err.strip().count("\n")) == (130, 0)
+    assert "--resume" in stopped.err
+    finished(tmp_path, flags[0], "--resume", "--name", "run")
+    assert len(taken) == steps + 1  # the one that was stopped is done again
+    check_equal(tmp_path / "runs" / "run", tmp_path / "whole")
 
 
-def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_resume(flags: list[str], tmp_path: Path) -> None:
-    running = process(tmp_path, *flags, "--schedule.epochs", "5000", "--name", "stopped")
-    wait_for((tmp_path / "runs" / "stopped" / LAST).exists, running)
-    time.sleep(0.3)
-    running.send_signal(signal.SIGINT)
-    _, said = running.communicate()
-    assert running.returncode == 130
-    assert "--resume" in said
-    assert "Traceback" not in said
-    assert (tmp_path / "runs" / "stopped" / LAST).exists()
+@pytest.mark.parametrize(("flags", "name"), [("svi_target", "run"), ("svi_target", None)], indirect=["flags"])
+def test_after_ctrl_c_among_the_test_scans_only_they_are_done_again(call, finished, flags, tmp_path, ctrl_c, name):
+    finished(tmp_path, *flags, "--name", "whole")
+    steps, predicted = ctrl_c(VariationalTask, "step", 0), ctrl_c(cases, "predict_scan", 2)
+    stopped = call(tmp_path, *flags, *(["--name", name] if name else []))
+    name = name or "svi_target-quick-001"
+    cure = f"--resume --name {name}"
+    assert (stopped.status, stopped.err.strip().count("\n")) == (130, 0)
+    assert cure in stopped.err
+    assert not (tmp_path / "runs" / name / "metrics.json").exists()
+    trained = len(steps)
+    finished(tmp_path, "svi_target", *cure.split())
+    assert (trained, len(steps), len(predicted)) == (2, 2, 4)
+    assert read(tmp_path, "metrics", name)["test"] == read(tmp_path, "metrics", "whole")["test"]
 
 
-def test_a_resumed_run_keeps_its_split_when_a_scan_has_come(
-    finished: Callable, no_figures: None, target_flags: list[str], nifti_tumours: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(nifti_tumours, tmp_path / "scans")
-    data = ["--data", "folder_pairs", "--data.images", "scans/images", "--data.labels", "scans/labels"]
-    finished(tmp_path, "svi_target", *data, *GAUSSIAN, *target_flags, "--name", "run")
-    split = (tmp_path / "runs" / "run" / "split.json").read_text()
-    for kind in ("images", "labels"):
-        shutil.copy(tmp_path / "scans" / kind / "tumour_001.nii.gz", tmp_path / "scans" / kind / "a_new_one.nii.gz")
-    finished(tmp_path, "svi_target", "--resume", "--name", "run", "--schedule.epochs", "3")
-    assert (tmp_path / "runs" / "run" / "split.json").read_text() == split
-
-
-def test_a_resumed_run_whose_scan_is_gone_names_it(
-    finished: Callable, call: Callable, no_figures: None, target_flags: list[str], nifti_tumours: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(nifti_tumours, tmp_path / "scans")
-    data = ["--data", "folder_pairs", "--data.images", "scans/images", "--data.labels", "scans/labels"]
-    finished(tmp_path, "svi_target", *data, *GAUSSIAN, *target_flags, "--name", "run")
-    gone = json.loads((tmp_path / "runs" / "run" / "split.json").read_text())["train"][0]
-    for kind in ("images", "labels"):
-        (tmp_path / "scans" / kind / f"{gone}.nii.gz").unlink()
-    done = call(tmp_path, "svi_target", "--resume", "--name", "run")
-    assert done.status == 2
-    assert f"split.json names cases that are no longer there: {gone}" in done.err
-
-
-def test_a_run_begun_with_overwrite_is_resumed(
-    finished: Callable, no_figures: None, phantom_flags: list[str], target_flags: list[str], tmp_path: Path
-) -> None:
-    small = [*phantom_flags, *GAUSSIAN, *target_flags, "--name", "run"]
-    finished(tmp_path, "svi_target", *small)
-    finished(tmp_path, "svi_target", *small, "--overwrite")
-    finished(tmp_path, "svi_target", "--name", "run", "--resume", "--schedule.epochs", "3")
-
-
-@pytest.mark.parametrize("machine", [["--device", "gpu"], ["--device", "cuda:99"], ["--threads", "0"]])
-def test_a_machine_that_is_not_there_is_one_line_and_leaves_no_folder(
-    call: Callable, flags: list[str], machine: list[str], tmp_path: Path
-) -> None:
-    done = call(tmp_path, "svi_target", *flags, "--name", "run", *machine)
-    assert done.status == 2
-    assert len(done.err.splitlines()) == 1
-    assert machine[0] in done.err
+def test_ctrl_c_before_anything_is_trained_leaves_no_run_nor_a_word(call, flags, tmp_path, ctrl_c):
+    ctrl_c(layouts, "read_scan", 1)
+    stopped = call(tmp_path, *flags, "--name", "run")
+    assert (stopped.status, stopped.err.strip()) == (130, "Stopped.")
+    command = [sys.executable, "-c", PRESS, str(ROOT / "run" / f"{flags[0]}.py")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
     assert not (tmp_path / "runs").exists()

@@ -1,29 +1,44 @@
-"""The numbers of a training."""
+"""The numbers of a training, of a machine and of the fit of a prior."""
+
+import math
 
 import pytest
 import torch
 
+from pyro_dwp import priors
 from pyro_dwp.errors import ConfigError
-from pyro_dwp.train import Schedule
+from pyro_dwp.train import Machine, Schedule
+from tests.helpers.refusal import refuses
+
+NOT_FINITE = (math.nan, math.inf)
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("family", "wrong"),
     [
-        {"epochs": 0},
-        {"batch_size": 0},
-        {"validate_every": 0},
-        {"checkpoint_every": -1},
-        {"patience": -1},
-        {"factor": 0.0},
-        {"factor": 1.5},
-        {"learning_rate": 1e-7},
-        {"learning_rate": float("nan")},
+        *(
+            (Schedule, {name: value})
+            for name in ("epochs", "batch_size", "validate_every", "checkpoint_every")
+            for value in (0, -1, 10**7, 1.5, True)
+        ),
+        *((Schedule, {name: x}) for name in ("factor", "learning_rate", "threshold", "stop_rate") for x in NOT_FINITE),
+        *((Schedule, {name: -1.0}) for name in ("threshold", "stop_rate")),
+        *((Schedule, {"factor": value}) for value in (0.0, 1.5)),
+        *((Schedule, {"learning_rate": value}) for value in (0.0, 1e-7)),
+        (Schedule, {"patience": -1}),
+        *((Machine, {"threads": value}) for value in (0, -1, 10**6, 1.5)),
+        *((priors.MixtureFit, {name: value}) for name in ("components", "steps") for value in (0, -1, 10**9, 1.5)),
+        *((priors.MixtureFit, {"shrinkage": value}) for value in (0.0, -1.0, math.nan)),
+        *((priors.FlowFit, {name: value}) for name in ("transforms", "hidden", "bins") for value in (-1, 10**9)),
+        *((priors.DeepWeightFit, {name: value}) for name in ("latent", "hidden") for value in (0, 10**9)),
+        (priors.DeepWeightFit, {"variant": "dence"}),
+        (priors.EmpiricalFit, {"student_t": 1}),
     ],
+    ids=str,
 )
-def test_a_number_outside_its_range_is_named(wrong: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match=next(iter(wrong))):
-        Schedule(**wrong)
+def test_a_setting_outside_its_range_is_named(family: type, wrong: dict) -> None:
+    with refuses(family.__name__, *wrong, error=ConfigError):
+        family(**wrong)
 
 
 def test_the_stop_rate_is_reached_despite_rounding() -> None:

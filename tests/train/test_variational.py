@@ -1,9 +1,11 @@
+"""Variational training as a task: what moves, how the likelihood counts, and what is kept."""
+
 from pathlib import Path
 
 import numpy as np
-import pyro
 import pytest
 import torch
+from torch import nn
 
 from guides import MeanField, Point
 from models.segmentation import SegmentationModel
@@ -12,123 +14,99 @@ from pyro_dwp.errors import ConfigError
 from pyro_dwp.infer import AuxiliaryELBO
 from pyro_dwp.likelihoods import Categorical, DiceCrossEntropy
 from pyro_dwp.nn import UNet
-from pyro_dwp.priors import DeepWeight, DeepWeightDensity, Gaussian, GaussianPrior, PriorFamily
+from pyro_dwp.priors import DeepWeight, DeepWeightDensity, Gaussian, GaussianPrior, Prior
 from pyro_dwp.priors.store import save_prior
-from pyro_dwp.train import VariationalTask
-from pyro_dwp.transfer import start_weights
+from pyro_dwp.train import VariationalTask, timing
+from pyro_dwp.transfer import start_function
+from tests.helpers.refusal import refuses
 
-CHANNELS, EDGE = (2, 4), 8
+RATES = {"theta": 1e-2, "psi": 1e-3}
 
 
-def cases(number: int, ndim: int = 3) -> list[Prepared]:
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(number, 1, *([EDGE] * ndim), generator=generator)
-    return [
-        Prepared(str(i), image, (image[0] > 0.5).long(), np.eye(4), (EDGE,) * 3, ((0, EDGE),) * 3)
+def network() -> UNet:
+    return UNet(channels=(2, 4))
+
+
+@pytest.fixture
+def deep(tmp_path: Path) -> DeepWeight:
+    density = DeepWeightDensity((3, 3, 3), latent=2, hidden=8, kernel_scale=0.2)
+    save_prior(tmp_path / "prior.safetensors", dict.fromkeys(network().kernel_groups().values(), density), {})
+    return DeepWeight(tmp_path / "prior.safetensors")
+
+
+def task(prior: Prior, guide_class: type = MeanField, likelihood: object = None, **settings: object) -> VariationalTask:
+    elbo = {key: settings.pop(key) for key in ("kl_weight", "warm_up", "draws", "kernels_per_group") if key in settings}
+    model = SegmentationModel(network(), prior, likelihood or DiceCrossEntropy())
+    guide = guide_class(model.sites)
+    guide.start(start_function("random", model.sites, network(), prior), prior)
+    images = torch.randn(5, 1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    scans = [
+        Prepared(str(i), image, (image[0] > 0.5).long(), np.eye(4), (8,) * 3, ((0, 8),) * 3)
         for i, image in enumerate(images)
     ]
+    bound = AuxiliaryELBO(prior.encoders(), **elbo)
+    return VariationalTask(model, guide, bound, scans[:3], scans[3:], **{"rates": RATES, **settings})
 
 
-def deep(folder: Path, ndim: int) -> DeepWeight:
-    groups = sorted(set(UNet(channels=CHANNELS, ndim=ndim).kernel_groups().values()))
-    path = folder / "prior.safetensors"
-    densities = {group: DeepWeightDensity((3,) * ndim, latent=2, hidden=8, kernel_scale=0.2) for group in groups}
-    save_prior(path, densities, {})
-    return DeepWeight(str(path))
-
-
-def task(
-    prior: PriorFamily, guide_class: type, ndim: int = 3, device: object = "cpu", **settings: object
-) -> VariationalTask:
-    network = UNet(channels=CHANNELS, ndim=ndim)
-    likelihood = settings.pop("likelihood", DiceCrossEntropy())
-    elbo_settings = {key: settings.pop(key) for key in ("kl_weight", "draws", "kernels_per_group") if key in settings}
-    model = SegmentationModel(network, prior, likelihood)
-    guide = guide_class(model.sites, start_weights("random", model.sites, network, prior))
-    scans = cases(5, ndim)
-    elbo = AuxiliaryELBO(prior.encoders(), **elbo_settings)
-    return VariationalTask(
-        model, guide, elbo, scans[:3], scans[3:], {"theta": 1e-2, "psi": 1e-3}, device=device, **settings
-    )
-
-
-@pytest.mark.parametrize("ndim", [2, 3])
 @pytest.mark.parametrize("guide_class", [MeanField, Point])
 @pytest.mark.parametrize("likelihood", [Categorical(), DiceCrossEntropy()], ids=["categorical", "dice"])
-@pytest.mark.parametrize("draws", [1, 3])
-@pytest.mark.parametrize("kind", ["gaussian", "deep_weight"])
-def test_every_prior_guide_and_likelihood_take_three_finite_steps(
-    kind: str, guide_class: type, likelihood: object, draws: int, ndim: int, tmp_path: Path, device: torch.device
-) -> None:
-    prior = Gaussian() if kind == "gaussian" else deep(tmp_path, ndim)
-    run = task(prior, guide_class, ndim, device, likelihood=likelihood, draws=draws, kernels_per_group=5)
-    before = [p.detach().clone() for p in run.guide.parameters()]
-    for _ in range(3):
-        assert all(np.isfinite(value) for value in run.step(torch.tensor([0, 2])).values())
-    assert all(
-        not torch.equal(a, b) and b.isfinite().all() for a, b in zip(before, run.guide.parameters(), strict=True)
-    )
-    assert set(run.validate()) == {"loss", "dice"}
-
-
-def test_svi_moves_encoders_and_point_parameters_and_never_the_prior(tmp_path: Path) -> None:
-    run = task(deep(tmp_path, 3), MeanField)
-    moving = [*run.elbo.encoders.parameters(), *run.model.network.parameters()]
+def test_svi_moves_guide_encoders_and_point_parameters_and_never_the_prior(deep, guide_class, likelihood, device):
+    run = task(deep, guide_class, likelihood, draws=3, kernels_per_group=20, device=device)
+    moving = [p for module in (run.guide, run.elbo.encoders, run.model.network) for p in module.parameters()]
     frozen = list(run.model.prior.parameters())
     before = [[p.detach().clone() for p in group] for group in (moving, frozen)]
-    for _ in range(2):
-        run.step(torch.tensor([0, 1]))
-    assert all(not torch.equal(a, b) for a, b in zip(before[0], moving, strict=True))
+    for _ in range(3):
+        assert all(np.isfinite(value) for value in run.step(torch.tensor([0, 2])).values())
+    assert all(not torch.equal(a, b) and b.isfinite().all() for a, b in zip(before[0], moving, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(before[1], frozen, strict=True))
+    assert set(run.validate()) == {"loss", "dice"}
+    assert {group["name"]: group["lr"] for group in run.optimiser.param_groups} == RATES
 
 
 def test_the_likelihood_counts_n_over_b_times_also_in_a_smaller_last_batch() -> None:
-    run = task(Gaussian(), Point, kl_weight=0.0)
-    run.step(torch.tensor([0, 1]))
-    assert run.elbo.data_scale == 3 / 2
-    run.step(torch.tensor([2]))
-    assert run.elbo.data_scale == 3
+    run = task(Gaussian(), Point, rates={"theta": 0.0, "psi": 0.0})
+    whole, pair, *single = (run.step(torch.tensor(i))["data"] for i in ([0, 1, 2], [0, 1], [0], [1], [2]))
+    assert sum(single) / 3 == pytest.approx(whole)
+    assert sum(single[:2]) / 2 == pytest.approx(pair)
 
 
 def test_the_kl_weight_warms_up_linearly_and_survives_a_reload() -> None:
-    run = task(Gaussian(), MeanField, kl_weight=0.4, warm_up=4)
+    run, resumed = (task(Gaussian(), kl_weight=0.4, warm_up=4) for _ in range(2))
     weights = [run.step(torch.tensor([0]))["kl_weight"] for _ in range(2)]
-    resumed = task(Gaussian(), MeanField, kl_weight=0.4, warm_up=4)
-    resumed.modules["counter"].load_state_dict(run.modules["counter"].state_dict())
+    resumed.modules["encoders"].load_state_dict(run.modules["encoders"].state_dict())
     weights += [resumed.step(torch.tensor([0]))["kl_weight"] for _ in range(3)]
     assert weights == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4])
 
 
-def test_theta_and_psi_have_their_own_rates(tmp_path: Path) -> None:
-    groups = task(deep(tmp_path, 3), MeanField).optimiser.param_groups
-    assert {group["name"]: group["lr"] for group in groups} == {"theta": 1e-2, "psi": 1e-3}
-
-
-def test_predictive_draws_weights_from_the_guide() -> None:
-    run = task(Gaussian(), MeanField, likelihood=Categorical())
-    predictive = pyro.infer.Predictive(run.model, guide=run.guide, num_samples=2, return_sites=("label", "_RETURN"))
-    drawn = predictive(cases(1)[0].image[None])
-    assert drawn["label"].shape == (2, 1, EDGE, EDGE, EDGE)
-    assert drawn["_RETURN"].shape == (2, 1, 2, EDGE, EDGE, EDGE)
-
-
-@pytest.mark.parametrize("settings", [{"warm_up": -1}, {"validation_samples": 0}])
+@pytest.mark.parametrize(
+    "settings", [{"warm_up": -1}, {"validation_samples": 0}, {"validation_samples": 10**8}, {"clip_norm": 0.0}]
+)
 def test_impossible_settings_are_refused(settings: dict) -> None:
-    with pytest.raises(ConfigError):
+    with refuses(*settings, error=ConfigError):
         task(Gaussian(), Point, **settings)
 
 
 def test_a_prior_with_parameters_of_its_own_is_trained_and_kept() -> None:
-    class Learned(PriorFamily):
+    class Learned(Prior):
         def __init__(self) -> None:
             super().__init__()
-            self.log_scale = torch.nn.Parameter(torch.tensor(-3.0))
+            self.log_scale = nn.Parameter(torch.tensor(-3.0))
 
         def distribution(self, site: object) -> object:
             return GaussianPrior(self.log_scale.exp(), site.kernel_shape)
 
-    run = task(Learned(), MeanField)
+    run = task(Learned())
     run.step(torch.tensor([0, 1]))
     assert run.model.prior.log_scale.item() != -3.0
     assert run.modules["prior"] is run.model.prior
-    assert "prior" not in task(Gaussian(), MeanField).modules
+    assert "prior" not in task(Gaussian()).modules
+
+
+def test_the_median_of_the_timed_steps_is_returned_and_the_first_two_do_not_count(monkeypatch):
+    clock = iter([0.0, 100.0, 200.0, 300.0, 400.0, 401.0, 500.0, 505.0, 600.0, 602.0])
+    monkeypatch.setattr(timing, "perf_counter", lambda: next(clock))
+    run = task(Gaussian())
+    before = [value.clone() for value in run.guide.parameters()]
+    batch = torch.randn(1, 1, 8, 8, 8), torch.randint(2, (1, 8, 8, 8))
+    assert timing.seconds_per_step(run.model, run.guide, run.elbo, *batch, steps=3) == 2.0
+    assert all(not torch.equal(old, new) for old, new in zip(before, run.guide.parameters(), strict=True))

@@ -23,7 +23,7 @@ Program = Callable[..., Any]
 
 
 class SiteGuide(Protocol):
-    """A guide that can say its distribution over a site's weights, as `guides.Guide` does."""
+    """A guide that knows its distribution over a site's weights, as `guides.Guide` does."""
 
     sites: Mapping[str, WeightSite]
 
@@ -42,7 +42,7 @@ class Estimator(ABC):
 
     @abstractmethod
     def __call__(self, model: Program, guide: Any) -> Program:
-        """Return a program to give to `SVI` in the model's place, together with this same guide.
+        """Return a program that takes the model's place in `SVI`, with the same guide.
 
         Args:
             model: a Pyro program.
@@ -54,11 +54,8 @@ class Estimator(ABC):
 
 
 class SharedSample(Estimator):
-    """One draw of the weights for the whole minibatch: unbiased for every guide, network and loss.
-
-    The model is returned as it is.
-    """
+    """One draw of the weights for the whole minibatch: unbiased for every guide, network and loss."""
 
     def __call__(self, model: Program, guide: Any) -> Program:
-        """Return the model."""
+        """Return the model as it is; the guide may be any."""
         return model

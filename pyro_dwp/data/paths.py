@@ -1,0 +1,121 @@
+"""Folders and files of scans on disk, and what they are called."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pyro_dwp.errors import DataError
+
+EXTENSIONS = (".nii.gz", ".nii")
+MASK = "_mask"
+MAPS = ("_probability", "_entropy", "_mutual_information")
+RESULT = re.compile(rf"(?P<case>.+)(?P<kind>{MASK}|(?:{'|'.join(MAPS)})(?:_\d+)?)")
+
+
+def expand(folder: str | Path) -> Path:
+    """Return a path in which ~ and environment variables are replaced.
+
+    Args:
+        folder: as the settings have it, for instance "${PYRO_DWP_DATA}/hippocampus".
+
+    Raises:
+        DataError: if a variable is not set.
+    """
+    expanded = os.path.expandvars(os.path.expanduser(str(folder)))
+    unset = re.search(r"\$(\w+)|\$\{(\w+)\}", expanded)
+    if unset:
+        variable = unset[1] or unset[2]
+        raise DataError(
+            f"The path {str(folder)!r} needs the environment variable {variable}, which is not set. "
+            f"Set it (export {variable}=/path/to/data), or give the path in full."
+        )
+    return Path(expanded)
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn what the operating system refuses inside the block into a DataError with its reason.
+
+    Args:
+        path: what is read, named in the error.
+
+    Raises:
+        DataError: if an OSError with an error number is raised inside.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # a library's own complaint about the content
+            raise
+        raise DataError(f"{path} cannot be read: {error.strerror}. Check the path and its permissions.") from error
+
+
+def case_name(path: Path) -> str:
+    """Return the name of a file without its folder and NIfTI extension.
+
+    Example:
+        >>> case_name(Path("imagesTr/case.1.nii.gz"))
+        'case.1'
+    """
+    for extension in EXTENSIONS:
+        if path.name.endswith(extension):
+            return path.name[: -len(extension)]
+    return path.name
+
+
+def existing_folder(folder: str | Path) -> Path:
+    """Return a folder's path with ~ and environment variables replaced.
+
+    Args:
+        folder: as the settings have it.
+
+    Raises:
+        DataError: if it does not exist, is a file, or cannot be accessed.
+    """
+    path = expand(folder)
+    with readable(path):
+        if not path.is_dir():
+            found = "is a file" if path.exists() else "does not exist"
+            raise DataError(f"A folder of scans is needed, but {path} {found}. Check the path.")
+    return path
+
+
+def nifti_files(folder: str | Path, results: bool = False) -> dict[str, Path]:
+    """Map the name of each NIfTI file of a folder, without extension, to its path.
+
+    Hidden files are left out. So are NAME_mask, NAME_probability, NAME_entropy and NAME_mutual_information, which are results
+    of a prediction and not scans, unless they are asked for.
+
+    Args:
+        folder: ~ and environment variables are replaced.
+        results: whether masks and maps are wanted too.
+
+    Returns:
+        Name → path, sorted by name of the file.
+
+    Raises:
+        DataError: if the folder is missing, unreadable or without such a file, or two files differ only in their extension.
+    """
+    root = existing_folder(folder)
+    with readable(root):
+        paths = sorted(path for path in root.iterdir() if path.name.endswith(EXTENSIONS))
+    files: dict[str, Path] = {}
+    passed_over = 0
+    for path in paths:
+        name = case_name(path)
+        if path.name.startswith("."):
+            continue
+        if not results and RESULT.fullmatch(name):
+            passed_over += 1
+            continue
+        if name in files:
+            raise DataError(f"{root} has both {files[name].name} and {path.name}. Remove one.")
+        files[name] = path
+    if not files:
+        besides = f" besides {passed_over} masks and maps of a prediction" if passed_over else ""
+        raise DataError(
+            f"The folder {root} has no scan{besides}. Put scans (.nii.gz or .nii) there, or name another one."
+        )
+    return files

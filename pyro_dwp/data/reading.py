@@ -1,0 +1,121 @@
+"""From the NIfTI files of one case to a scan: one grid, finite voxels, whole-number labels."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_dwp.data.nifti import Volume, corner_distance, load_volume, same_place
+from pyro_dwp.data.scan import Origin, Scan
+from pyro_dwp.errors import DataError
+from pyro_dwp.metrics import label_values
+
+
+def read_scan(name: str, images: Sequence[Path], label: Path | None = None, modalities: int = 1) -> Scan:
+    """Read the image files of one case, and its label file, onto one grid in RAS orientation.
+
+    Args:
+        name: of the case.
+        images: one file for each sequence, or one file that holds several along its fourth axis.
+        label: file of integers on the same grid; None where there is no truth.
+        modalities: sequences that each image file holds; 1 means that it must be a 3-D image.
+
+    Returns:
+        The scan: image (C, D, H, W) with C = len(images) · modalities, label (D, H, W). Files of one case may store their axes
+        in different orders.
+
+    Raises:
+        DataError: if a file is missing or cannot be read in full; if it has another number of axes; if a sequence has voxels
+            that are not finite, or is constant; if `read_label` refuses the label; if shapes differ, or affines place a corner
+            of the grid more than 5 % of a voxel apart.
+    """
+    first = load_volume(Path(images[0]), modalities)
+    volumes = [first, *(load_volume(Path(path), modalities, like=first) for path in images[1:])]
+    for volume in volumes:
+        check_same_grid(first, volume)
+        _check_image(volume)
+    truth = None if label is None else read_label(Path(label), first)
+    origin = Origin(
+        tuple(volume.path for volume in volumes), label and Path(label), first.stored_affine, first.geometry
+    )
+    image = torch.from_numpy(np.concatenate([volume.voxels for volume in volumes]))
+    return Scan(name, image, truth, first.affine, origin)
+
+
+def read_label(path: Path, like: Volume | None = None) -> Tensor:
+    """Read one file's labels in RAS orientation.
+
+    Args:
+        path: of the file.
+        like: a volume on whose grid they must lie; None where there is none.
+
+    Returns:
+        int64, (D, H, W).
+
+    Raises:
+        DataError: if the file cannot be read, holds a value that is not a non-negative whole number or more than 256 different
+            values, or lies on another grid.
+    """
+    volume = load_volume(path, dtype=None, like=like)
+    if like is not None:
+        check_same_grid(like, volume)
+    return whole_labels(volume)
+
+
+def whole_labels(volume: Volume) -> Tensor:
+    """Return the labels that a volume stores, int64 (D, H, W).
+
+    Raises:
+        DataError: if a value is not a non-negative whole number, or there are more than 256 different values.
+    """
+    stored = volume.voxels[0]
+    whole = stored.dtype.kind != "f" or (np.isfinite(stored).all() and (stored == np.rint(stored)).all())
+    if not whole or stored.min() < 0 or stored.max() >= 2**53:  # int64 would hold them wrongly or not at all
+        raise DataError(
+            f"Labels are non-negative whole numbers, but {volume.path} holds values from {np.nanmin(stored):g} to "
+            f"{np.nanmax(stored):g}{'' if whole else ', not all whole'}. Export it as a label map, without interpolation."
+        )
+    labels = torch.from_numpy(stored.astype(np.int64))
+    label_values(labels, str(volume.path))
+    return labels
+
+
+def check_same_grid(first: Volume, other: Volume) -> None:
+    """Check that two volumes of one case have the same shape, and affines that agree within 5 % of a voxel.
+
+    Args:
+        first: to compare with, usually the image.
+        other: another sequence, a label or a mask.
+
+    Raises:
+        DataError: naming both files, if they do not.
+    """
+    shape, found = first.voxels.shape[1:], other.voxels.shape[1:]
+    if shape != found:
+        raise DataError(
+            f"Files of one case have one shape, but {first.path} is {shape} and {other.path} is {found} (in RAS order). "
+            "Resample one to the other's grid, or pair the right files."
+        )
+    if not same_place(shape, first.affine, other.affine):
+        raise DataError(
+            f"Files of one case have one affine, but those of {first.path} and {other.path} place a corner of the grid "
+            f"{corner_distance(shape, first.affine, other.affine):.3g} mm apart. Resample one to the other's grid, or copy the "
+            "right header."
+        )
+
+
+def _check_image(volume: Volume) -> None:
+    broken = int(volume.voxels.size - np.isfinite(volume.voxels).sum())
+    if broken:
+        raise DataError(
+            f"{volume.path} has {broken} of {volume.voxels.size} voxels that are not finite (NaN or infinite). "
+            "Repair the image (for instance set them to 0), or leave the case out."
+        )
+    for number, channel in enumerate(volume.voxels):
+        if channel.min() == channel.max():
+            raise DataError(
+                f"{volume.path} is constant: every voxel of sequence {number} is {channel.flat[0]:g}, so there is nothing to "
+                "segment. Export the image again, or leave the case out."
+            )

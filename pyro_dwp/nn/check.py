@@ -1,0 +1,29 @@
+"""A network tried on one image before anything is trained with it."""
+
+import torch
+from torch import Tensor, nn
+
+from pyro_dwp.errors import ConfigError, PyroDwpError
+
+
+def check_network(network: nn.Module, image: Tensor) -> None:
+    """Run a network on an image, so that one that does not fit is refused before a run begins.
+
+    Args:
+        network: its parameters stay as they are.
+        image: (C, D, H, W) or (C, H, W).
+
+    Raises:
+        ConfigError: if the network cannot take the image.
+    """
+    try:
+        with torch.no_grad():
+            network(image[None])
+    except PyroDwpError:
+        raise
+    except Exception as error:  # whatever a network of the user's own raises
+        said = str(error).partition("\n")[0]
+        raise ConfigError(
+            f"{type(network).__name__} cannot take an image of shape {tuple(image.shape)}: {said}. Change the network's "
+            "arguments, or preprocess.grid."
+        ) from error

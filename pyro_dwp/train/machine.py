@@ -1,0 +1,95 @@
+"""The machine that a training runs on, and Pyro's global switches, which scripts and tests set here and imports leave alone."""
+
+import platform
+import sys
+from typing import Annotated, Any
+
+import pyro
+import torch
+from annotated_types import Ge, Le
+
+from pyro_dwp.checks import checked_dataclass
+from pyro_dwp.errors import ConfigError
+from pyro_dwp.train.history import History
+
+
+def configure_pyro(validation: bool = True) -> None:
+    """Make parameters belong to their modules, and have every distribution check its arguments; empty Pyro's store.
+
+    Module-local parameters matter for correctness: under Pyro's default, a second encoder registered under a name
+    already in the global store silently receives the first one's values.
+
+    Args:
+        validation: whether distributions check arguments and values; costs about 0.3 ms per site and step.
+    """
+    pyro.settings.set(module_local_params=True)
+    pyro.enable_validation(validation)
+    pyro.clear_param_store()
+
+
+@checked_dataclass
+class Machine:
+    """Where to compute.
+
+    Args:
+        device: where to compute, such as cpu, cuda or cuda:1.
+        threads: CPU threads; None leaves torch's choice.
+
+    Raises:
+        ConfigError: if threads is below 1.
+
+    Example:
+        >>> Machine("cpu").use()
+        device(type='cpu')
+    """
+
+    device: str = "cpu"
+    threads: Annotated[int, Ge(1), Le(4096)] | None = None
+
+    def use(self) -> torch.device:
+        """Set the number of threads, check the device by moving a tensor there and back, and return it.
+
+        Raises:
+            ConfigError: if the device is unknown or absent.
+        """
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        try:
+            device = torch.device(self.device)
+            torch.zeros(1, device=device).item()
+        except (RuntimeError, AssertionError, ImportError) as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(
+                f"--device {self.device} cannot be used here ({reason}). Use --device cpu, or cuda where PyTorch finds a GPU."
+            ) from error
+        return device
+
+    def peak_memory_mib(self) -> float | None:
+        """Return the most memory that this process has held, in MiB: on the CUDA device, or in main memory.
+
+        Returns:
+            The peak, or None on Windows, which does not report it.
+        """
+        if torch.device(self.device).type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 2**20
+        try:
+            import resource  # not on Windows
+        except ImportError:
+            return None
+        unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB elsewhere
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+    def cost(self, history: History) -> dict[str, Any]:
+        """Return what a training took from this machine, for metrics.json: seconds, memory in MiB, and the machine itself."""
+        return {
+            "seconds": history.seconds,
+            "seconds_per_step": history.seconds_per_step,
+            "peak_memory_mib": self.peak_memory_mib(),
+            "machine": self.describe(),
+        }
+
+    def describe(self) -> dict[str, str | int]:
+        """Return the name of the processor or GPU, and the number of threads."""
+        cuda = torch.device(self.device).type == "cuda"
+        name = torch.cuda.get_device_name(self.device) if cuda else platform.processor() or platform.machine()
+        return {"device": name, "threads": torch.get_num_threads()}

@@ -1,0 +1,177 @@
+"""Settings from configs and flags: layers, classes at any depth, types; what arrives in a script is what was asked for."""
+
+import pytest
+import torch
+import yaml
+
+from guides import Ensemble, MeanField, Point
+from pyro_dwp import data, infer, likelihoods, nn, priors
+from pyro_dwp.errors import ConfigError
+from pyro_dwp.priors import Assigned, Gaussian, Laplace, Prior
+from pyro_dwp.safe_yaml import parse
+from pyro_dwp.settings import instantiate
+from pyro_dwp.settings.classes import find_class, offered, public_path
+from pyro_dwp.settings.tree import flags_tree, read_flags
+from pyro_dwp.sites import weight_sites
+
+SITES = weight_sites(nn.UNet(channels=(2, 4)))
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], {"prior.gain": 0.1, "length.epochs": 3, "seed": 0, "length.rate": 1e-3}),
+        (["--config", "other"], {"prior.gain": 1.0, "length.epochs": 4, "seed": 7}),
+        (["--config", "other", "--config=quick"], {"prior.gain": 0.1, "length.epochs": 3, "seed": 7}),
+        (["--seed", "1", "--config", "other", "--seed=2"], {"seed": 2}),
+        (["--length.epochs", "9", "--length.rate", "1e-2"], {"length.epochs": 9, "length.rate": 0.01}),
+        (["--length", "{epochs: 8}"], {"length.epochs": 8}),
+        (["--prior.gain", "2"], {"prior.gain": 2.0}),
+        (["--prior", "laplace"], {"prior.gain": 1.0}),
+        (["--prior.gain", "3", "--prior", "laplace"], {"prior.gain": 3.0}),
+        (["--prior", "laplace", "--prior.gain", "3", "--prior", "student_t"], {"prior.gain": 1.0}),
+        (["--prior", "{class: laplace, gain: 5}"], {"prior.gain": 5.0}),
+        (["--grid", "[64, 64, 24]", "--label_map", "{1: 1, 2: 1}"], {"grid": (64, 64, 24), "label_map": {1: 1, 2: 1}}),
+        (["--note", "012", "--name", "7"], {"note": "012"}),
+        (["--note", "[a]"], {"note": "[a]"}),
+        (["--after"], {"after": True}),
+        (["--after", "false"], {"after": False}),
+        (["--device", "cuda:1"], {"machine.device": "cuda:1"}),
+    ],
+)
+def test_what_was_asked_for_arrives(received, flags, expected):
+    arguments = received(*flags)
+    for key, value in expected.items():
+        first, *rest = key.split(".")
+        found = arguments[first]
+        for name in rest:
+            found = getattr(found, name)
+        assert found == value, key
+        assert type(found) is type(value), key
+
+
+@pytest.mark.parametrize(
+    ("flags", "kinds"),
+    [
+        (["--guide", "ensemble", "--guide.guide", "point"], [Ensemble, Point]),
+        (["--guide.guide", "point", "--guide.members", "2", "--guide", "ensemble"], [Ensemble, Point]),
+        (["--guide", "ensemble", "--guide.guide.relative_scale", "0.3"], [Ensemble, MeanField]),
+        (
+            ["--guide", "guides.Ensemble", "--guide.guide.guide", "point", "--guide.guide", "ensemble"],
+            [Ensemble, Ensemble, Point],
+        ),
+    ],
+)
+def test_classes_within_classes_arrive_in_any_order(received, flags, kinds):
+    guide = received(*flags)["guide"](SITES)
+    for kind in kinds[:-1]:
+        assert type(guide) is kind
+        guide = guide.member(0)
+    assert type(guide) is kinds[-1]
+
+
+def test_rules_hold_priors_of_their_own(received):
+    rules = "[{name: init*, prior: {class: laplace, scale: 0.3}}, {group: 2, prior: null}, {kernel_size: 3, prior: gaussian}]"
+    prior = received("--prior", "assigned", "--prior.rules", rules)["prior"]
+    assert isinstance(prior, Assigned)
+    assert [type(rule.prior) for rule in prior.rules.values()] == [Laplace, type(None), Gaussian]
+    assert prior.rules["1"].prior.scale == 0.3
+
+
+@pytest.mark.parametrize("name", ["gaussian", "pyro_dwp.priors.Gaussian", "FILE:Mine"])
+def test_a_class_goes_by_short_name_path_or_file(received, mine, name):
+    arguments = received("--prior", name.replace("FILE", "mine.py"), "--prior.scale", "0.25")
+    assert arguments["prior"].scale == 0.25
+    assert isinstance(arguments["prior"], Gaussian)
+
+
+@pytest.mark.parametrize("name", ["Untyped", "make_point"])
+def test_a_guide_of_ones_own_needs_no_types_for_what_the_script_gives(received, mine, name):
+    assert received("--guide", f"{mine}:{name}")["guide"](SITES).sites == SITES
+    ensemble = received("--guide", "ensemble", "--guide.guide", f"{mine}:{name}")["guide"](SITES)
+    assert ensemble.member(1).sites == SITES
+
+
+def test_a_file_in_a_config_is_looked_for_beside_the_config(received, mine, tmp_path):
+    (tmp_path / "folder").mkdir()
+    mine.rename(tmp_path / "folder" / "mine.py")
+    (tmp_path / "folder" / "my.yaml").write_text("prior: {class: mine.py:Mine, scale: 0.75}\n")
+    assert received("--config", "folder/my.yaml")["prior"].scale == 0.75
+
+
+def test_a_mended_file_is_imported_in_the_same_process(received, refused, tmp_path):
+    (tmp_path / "new.py").write_text("import no_such_module\n")
+    assert "no_such_module" in refused("--prior", "new.py:Mine")
+    (tmp_path / "new.py").write_text("from pyro_dwp.priors import Gaussian as Mine\n")
+    assert isinstance(received("--prior", "new.py:Mine")["prior"], Gaussian)
+
+
+def test_a_config_of_a_run_makes_the_same_objects_in_another_folder(received, call, mine, tmp_path, monkeypatch):
+    flags = ["--guide", "ensemble", "--guide.guide", "latent", "--guide.guide.path", "here/prior.safetensors"]
+    first = received("--name", "a", "--prior", "mine.py:Mine", "--bank", "x/bank", *flags)
+    config = yaml.safe_load((tmp_path / "runs" / "a" / "config.yaml").read_text())
+    assert config["bank"] == str(tmp_path / "x" / "bank")
+    assert config["guide"]["guide"] == {
+        "class": "guides.Latent", "path": str(tmp_path / "here" / "prior.safetensors"), "relative_scale": 0.1, "latent_scale": 0.1
+    }  # fmt: skip
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = received("--config", "../runs/a/config.yaml", "--name", "b")
+    assert type(again["prior"]) is type(first["prior"])
+    second = yaml.safe_load((tmp_path / "elsewhere" / "runs" / "b" / "config.yaml").read_text())
+    assert {**second, "name": "a", "provenance": 0} == {**config, "provenance": 0}
+
+
+def test_a_part_of_a_config_is_built_alone():
+    built = instantiate(Prior, {"class": "gaussian", "scale": 2}, "prior")
+    assert (type(built), built.scale) == (Gaussian, 2.0)
+    assert instantiate(Prior | None, None, "prior") is None
+    with pytest.raises(ConfigError, match=r"prior\.scal"):
+        instantiate(Prior, {"class": "gaussian", "scal": 2}, "prior")
+
+
+@pytest.mark.parametrize(
+    ("base", "package", "expected"),
+    [
+        (
+            Prior,
+            priors,
+            "assigned deep_weight empirical flow gaussian laplace mixture pretrained scale_mixture student_t",
+        ),
+        (priors.Fit, priors, "deep_weight empirical flow mixture"),
+        (data.CaseSource, data, "decathlon folder_pairs phantoms"),
+        (likelihoods.Likelihood, likelihoods, "categorical dice_cross_entropy"),
+        (infer.Estimator, infer, "flipout shared_sample"),
+        (torch.nn.Module, nn, "unet"),
+    ],
+)
+def test_a_package_offers_its_concrete_classes_in_snake_case(base, package, expected):
+    found = offered(base, package.__name__)
+    assert " ".join(found) == expected
+    for name, target in found.items():
+        assert find_class(name, base, "key", package.__name__) is target
+        assert find_class(public_path(target), base, "key") is target
+
+
+def test_flags_make_one_tree():
+    words = ["--a.b.c", "1", "--a.b", "x", "--d", "--e=-1", "--a.b", "y"]
+    assert flags_tree(read_flags(words)) == {"a": {"b": {"class": "y"}}, "d": True, "e": "-1"}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 1e-3),
+        ("on", "on"),
+        ("012", "012"),
+        ("1:1", "1:1"),
+        ("-.5", -0.5),
+        ("null", None),
+        ("", None),
+        ("{1: 2}", {1: 2}),
+    ],
+)
+def test_plain_values_are_those_of_yaml_1_2(text, value):
+    found = parse(text, "test")
+    assert found == value
+    assert type(found) is type(value)
