@@ -7,6 +7,7 @@ weights or by ``load_state_dict`` with a trained posterior.
 from guides.auto import Auto
 from guides.base import Guide
 from guides.channel_covariance import ChannelCovariance
+from guides.dropout import Dropout
 from guides.ensemble import Ensemble
 from guides.kernel_covariance import KernelCovariance
 from guides.latent import Latent
@@ -17,6 +18,7 @@ from guides.point import Point
 __all__ = [
     "Auto",
     "ChannelCovariance",
+    "Dropout",
     "Ensemble",
     "Guide",
     "KernelCovariance",

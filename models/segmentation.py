@@ -6,6 +6,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from pyro_dwp.likelihoods import Likelihood
+from pyro_dwp.nn import Precision
 from pyro_dwp.priors import Prior
 from pyro_dwp.sites import FunctionalNetwork, weight_sites
 
@@ -19,28 +20,37 @@ class SegmentationModel(PyroModule):
         prior: gives each site its distribution, and decides which parameters are sites.
         likelihood: scores the labels.
         groups: site name → group of kernels; None takes the network's own.
+        precision: that the network computes in; weights and likelihood keep theirs.
 
     Raises:
         ConfigError: if the prior does not fit a site.
     """
 
     def __init__(
-        self, network: nn.Module, prior: Prior, likelihood: Likelihood, groups: dict[str, str] | None = None
+        self,
+        network: nn.Module,
+        prior: Prior,
+        likelihood: Likelihood,
+        groups: dict[str, str] | None = None,
+        precision: Precision = "float32",
     ) -> None:
         super().__init__()
         prior.check(weight_sites(network, groups, expose=lambda site: True).values())
         self.sites = weight_sites(network, groups, prior.exposes)
-        self.network = FunctionalNetwork(network, self.sites)
+        self.network = FunctionalNetwork(network, self.sites, precision)
         self.prior = prior
         self.likelihood = likelihood
 
-    def forward(self, image: Tensor, label: Tensor | None = None, total: int | None = None) -> Tensor:
+    def forward(
+        self, image: Tensor, label: Tensor | None = None, total: int | None = None, weight: Tensor | None = None
+    ) -> Tensor:
         """Run the program once.
 
         Args:
             image: (B, C, D, H, W) or (B, C, H, W).
             label: (B, D, H, W) or (B, H, W); None to predict.
             total: number of scans in the data set, N; the batch counts N / B times. None takes the batch as the data set.
+            weight: voxels that each voxel of a patch stands for, shaped as the label; None counts each once.
 
         Returns:
             Logits, (B, classes, ...).
@@ -49,5 +59,5 @@ class SegmentationModel(PyroModule):
         weights = {name: pyro.sample(name, prior.site_distribution(site)) for name, site in self.sites.items()}
         logits = self.network(weights, image)
         with pyro.plate("scans", total or len(image), subsample=torch.arange(len(image)), dim=-1):
-            self.likelihood(logits, label)
+            self.likelihood(logits, label, weight)
         return logits

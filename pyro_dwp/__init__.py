@@ -9,19 +9,19 @@ from typing import Any
 __version__ = "0.1.0"
 
 ROOMS = {
-    "data": "CaseSource Decathlon FolderPairs Phantoms Preprocess Scan check_cases read_scan",
+    "data": "Augment CaseSource Decathlon FolderPairs Patch Phantoms Preprocess Scan SplitPlan check_cases read_scan",
     "errors": "PyroDwpError",
     "infer": "AuxiliaryELBO Flipout check_guide weight_scales",
     "likelihoods": "Categorical DiceCrossEntropy Likelihood",
-    "nn": "UNet",
+    "nn": "UNet load_network",
     "predict": "Prediction posterior_predictive predict_scan write_prediction",
     "priors": (
-        "Assigned DeepWeight Empirical Flow Gaussian Laplace Mixture Pretrained Prior Rule ScaleMixture StudentT"
+        "Assigned DeepWeight Empirical Flow Gaussian Laplace Mixture Pretrained Prior Rule ScaleMixture SourcePosterior StudentT"
     ),
     "runs": "Posterior load_posterior",
     "sites": "WeightSite weight_sites",
     "train": "JointAdam SVI Schedule VariationalTask configure_pyro draw_network fit",
-    "transfer": "load_network start_function",
+    "transfer": "start_function",
 }
 HOME = {name: room for room, names in ROOMS.items() for name in names.split()}
 __all__ = sorted(HOME)

@@ -3,6 +3,8 @@
 A likelihood is called inside a Pyro model's plate over scans, with the logits and, in training, the label. It contributes one
 number for each scan of the batch, which the plate scales to the data set (N/b).
 
+Where a case is a patch of a larger one, each voxel has a weight: the voxels that it stands for, see `data/patches.py`.
+
 Axis letters: B batch, C classes, D H W voxels (H W alone in two dimensions), V voxels of a scan.
 """
 
@@ -24,7 +26,9 @@ from pyro_dwp.checks import checked
 __all__ = ["Categorical", "DiceCrossEntropy", "Likelihood", "VoxelCategorical", "dice_cross_entropy"]
 
 
-def dice_cross_entropy(logits: Tensor, label: Tensor, dice_weight: float = 0.99) -> Tensor:
+def dice_cross_entropy(
+    logits: Tensor, label: Tensor, dice_weight: float = 0.99, weight: Tensor | None = None
+) -> Tensor:
     """Return the paper's training loss per scan: dice_weight · (1 − soft Dice) + (1 − dice_weight) · cross-entropy.
 
     The soft Dice is averaged over the foreground classes, with one voxel added to numerator and denominator so that a
@@ -34,6 +38,7 @@ def dice_cross_entropy(logits: Tensor, label: Tensor, dice_weight: float = 0.99)
         logits: (B, C, D, H, W) or (B, C, H, W).
         label: classes as integers, (B, D, H, W) or (B, H, W).
         dice_weight: between 0 and 1.
+        weight: voxels that each voxel stands for in the sums and means, (B, D, H, W) or (B, H, W); None counts each once.
 
     Returns:
         Loss per scan, (B,).
@@ -47,13 +52,18 @@ def dice_cross_entropy(logits: Tensor, label: Tensor, dice_weight: float = 0.99)
         >>> round(dice_cross_entropy(sure, label).item(), 3)
         0.0
     """
-    from monai.losses import DiceLoss  # here, because MONAI takes seconds to import
+    probability = logits.softmax(1)[:, 1:]
+    truth = torch.stack([label == value for value in range(1, logits.shape[1])], 1)
+    overlap, size = (_sum(values, weight) for values in (probability * truth, probability + truth))
+    soft_dice = ((2 * overlap + 1) / (size + 1)).mean(1)
+    voxels = _sum(torch.ones_like(label[:, None]), weight)[:, 0]
+    cross_entropy = _sum(F.cross_entropy(logits, label, reduction="none")[:, None], weight)[:, 0] / voxels
+    return dice_weight * (1 - soft_dice) + (1 - dice_weight) * cross_entropy
 
-    score = DiceLoss(
-        include_background=False, to_onehot_y=True, softmax=True, reduction="none", smooth_nr=1.0, smooth_dr=1.0
-    )(logits, label.unsqueeze(1))
-    cross_entropy = F.cross_entropy(logits, label, reduction="none").flatten(1).mean(1)
-    return dice_weight * score.flatten(1).mean(1) + (1 - dice_weight) * cross_entropy
+
+def _sum(values: Tensor, weight: Tensor | None) -> Tensor:
+    """Return the sum over voxels: (B, C, ...) with weights (B, ...) → (B, C)."""
+    return (values if weight is None else values * weight.unsqueeze(1)).flatten(2).sum(2)
 
 
 class VoxelCategorical(TorchDistribution):
@@ -63,12 +73,14 @@ class VoxelCategorical(TorchDistribution):
 
     Args:
         logits: (B, C, D, H, W) or (B, C, H, W).
+        weight: power of each voxel's probability, (B, D, H, W) or (B, H, W), with which the labels are scored, not sampled; None
+            takes 1.
     """
 
     arg_constraints: Mapping[str, Any] = {}
 
-    def __init__(self, logits: Tensor, validate_args: bool | None = None) -> None:
-        self.logits = logits
+    def __init__(self, logits: Tensor, weight: Tensor | None = None, validate_args: bool | None = None) -> None:
+        self.logits, self.weight = logits, weight
         super().__init__(logits.shape[:1], logits.shape[2:], validate_args=validate_args)
 
     @constraints.dependent_property(is_discrete=True)
@@ -77,10 +89,10 @@ class VoxelCategorical(TorchDistribution):
         return constraints.independent(constraints.integer_interval(0, self.logits.shape[1] - 1), len(self.event_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return Σ_voxels log p(label), (B,)."""
+        """Return Σ_voxels weight · log p(label), (B,)."""
         if self._validate_args:
             self._validate_sample(value)
-        return -F.cross_entropy(self.logits.float(), value, reduction="none").flatten(1).sum(1)
+        return -_sum(F.cross_entropy(self.logits.float(), value, reduction="none")[:, None], self.weight)[:, 0]
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008 (immutable)
         """Draw labels, (*sample_shape, B, D, H, W)."""
@@ -91,12 +103,13 @@ class Likelihood(ABC):
     """Scores labels inside a Pyro model."""
 
     @abstractmethod
-    def __call__(self, logits: Tensor, label: Tensor | None) -> None:
+    def __call__(self, logits: Tensor, label: Tensor | None, weight: Tensor | None = None) -> None:
         """Add log p(label | logits) of each scan to the model, as one site `label` of batch shape (B,).
 
         Args:
             logits: (B, C, D, H, W) or (B, C, H, W).
             label: (B, D, H, W) or (B, H, W); None in prediction.
+            weight: voxels that each voxel of a patch stands for, shaped as the label; None counts each once.
         """
 
 
@@ -112,10 +125,10 @@ class Categorical(Likelihood):
     def __init__(self, strength: PositiveFloat = 1.0) -> None:
         self.strength = strength
 
-    def __call__(self, logits: Tensor, label: Tensor | None) -> None:
+    def __call__(self, logits: Tensor, label: Tensor | None, weight: Tensor | None = None) -> None:
         """Sample or score the site `label`."""
         with pyro.poutine.scale(scale=self.strength):
-            pyro.sample("label", VoxelCategorical(logits), obs=label)
+            pyro.sample("label", VoxelCategorical(logits, weight), obs=label)
 
 
 class DiceCrossEntropy(Likelihood):
@@ -132,9 +145,9 @@ class DiceCrossEntropy(Likelihood):
     def __init__(self, strength: PositiveFloat = 0.1, dice_weight: Annotated[float, Ge(0), Le(1)] = 0.99) -> None:
         self.strength, self.dice_weight = strength, dice_weight
 
-    def __call__(self, logits: Tensor, label: Tensor | None) -> None:
+    def __call__(self, logits: Tensor, label: Tensor | None, weight: Tensor | None = None) -> None:
         """Add the factor `label`; nothing without a label."""
         if label is not None:
-            voxels = label[0].numel()
-            loss = dice_cross_entropy(logits.float(), label, self.dice_weight)
+            voxels = label[0].numel() if weight is None else weight.flatten(1).sum(1)
+            loss = dice_cross_entropy(logits.float(), label, self.dice_weight, weight)
             pyro.factor("label", -self.strength * voxels * loss)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from pyro_dwp.errors import ConfigError, suggest
+from pyro_dwp.nn.precision import Precision, run_in
 
 Start = Callable[[], Mapping[str, Tensor]]
 """Returns weights that a guide may start from, site name → weight; each call may return others."""
@@ -91,7 +92,8 @@ def weight_sites(
     """List the parameters of a network that are random variables, in the network's order.
 
     By default these are the weights of convolutions whose kernels have more than one voxel; 1-voxel convolutions, biases
-    and normalisation parameters stay point parameters, as in the paper.
+    and normalisation parameters stay point parameters, as in the paper. A frozen parameter, which requires no gradient, is not
+    a site.
 
     Args:
         network: any module; its `kernel_groups()`, where it has that method, is used if `groups` is None.
@@ -120,7 +122,9 @@ def weight_sites(
         kernel_groups = getattr(network, "kernel_groups", None)
         groups = kernel_groups() if kernel_groups else None
     candidates = {site.name: site for site in _candidates(network, groups or {})}
-    sites = {name: site for name, site in candidates.items() if expose(site)}
+    sites = {
+        name: site for name, site in candidates.items() if expose(site) and network.get_parameter(name).requires_grad
+    }
     if not sites:
         raise ConfigError(
             "A Bayesian network needs at least one random parameter, by default a convolution whose kernels have more than one "
@@ -201,6 +205,7 @@ class FunctionalNetwork(nn.Module):
     Args:
         network: the network to copy.
         sites: its weight sites, as from `weight_sites`.
+        precision: that the network computes in.
 
     Example:
         >>> from pyro_dwp.nn import UNet
@@ -212,9 +217,9 @@ class FunctionalNetwork(nn.Module):
         True
     """
 
-    def __init__(self, network: nn.Module, sites: Mapping[str, WeightSite]) -> None:
+    def __init__(self, network: nn.Module, sites: Mapping[str, WeightSite], precision: Precision = "float32") -> None:
         super().__init__()
-        self.sites = dict(sites)
+        self.sites, self.precision = dict(sites), precision
         self.network = copy.deepcopy(network)
         for name in sites:
             prefix, _, leaf = name.rpartition(".")
@@ -241,4 +246,4 @@ class FunctionalNetwork(nn.Module):
                     f"The network needs a weight of shape {tuple(site.shape)} at site {name!r}, but received "
                     f"{'none' if found is None else tuple(found)}. Check what the guide samples there."
                 )
-        return functional_call(self.network, dict(weights), (image,))
+        return run_in(self.precision, lambda x: functional_call(self.network, dict(weights), (x,)), image)

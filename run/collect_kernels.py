@@ -21,13 +21,12 @@ from torch import nn
 
 from pyro_dwp.checks import Share
 from pyro_dwp.files import write_json
-from pyro_dwp.kernels.extract import collect_kernels, snapshot_files
+from pyro_dwp.kernels.extract import collect_kernels
 from pyro_dwp.kernels.information import bank_information, information_table
-from pyro_dwp.nn import NetworkFactory
+from pyro_dwp.nn import NetworkFactory, load_network, snapshot_files
 from pyro_dwp.runs import Run, read_config, run_script
 from pyro_dwp.settings import Flat, instantiate
 from pyro_dwp.sites import weight_sites
-from pyro_dwp.transfer import load_network
 
 
 def source_network(source: Path) -> nn.Module:

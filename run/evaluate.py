@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Score a folder of predicted masks against a folder of true ones.
 
-Both hold NIfTI files on the same grids, matched by name: NAME.nii.gz or NAME_mask.nii.gz (as run/predict.py writes) against
-NAME.nii.gz. A case is scored over the foreground labels that occur in its truth or in its prediction.
+Both hold NIfTI or PNG files on the same grids, matched by name: NAME.nii.gz or NAME_mask.nii.gz (as run/predict.py writes)
+against NAME.nii.gz. A case is scored over the foreground labels that occur in its truth or in its prediction.
 
     python run/evaluate.py --predictions runs/my_run/predictions --truths my_labels --output my_scores --allow_missing
 """
@@ -23,10 +23,10 @@ def main(
     label_map: dict[int, int] | None = None,
     allow_missing: bool = False,
 ) -> None:
-    """Print Dice and IoU of each case, their mean and standard deviation over cases.
+    """Print Dice, IoU and HD95 (mm) of each case, their mean and standard deviation over cases.
 
     Args:
-        predictions: folder of predicted masks (.nii.gz or .nii, non-negative whole numbers).
+        predictions: folder of predicted masks (.nii.gz, .nii or .png, non-negative whole numbers).
         truths: folder of true masks on the same grids.
         output: folder for scores.json and scores.csv; null writes nothing.
         label_map: class of each label of the truths, if the predictions of another program have merged or renumbered some, such

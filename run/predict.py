@@ -3,7 +3,8 @@
 
 For each scan NAME.nii.gz, four volumes on the scan's own grid and affine: NAME_mask (most probable label), NAME_probability
 (mean over the posterior), NAME_entropy (all uncertainty, nats) and NAME_mutual_information (what more training scans could
-remove, nats).
+remove, nats). Of PNG images, NAME_mask.png and so on, in whose maps white (65535) is 1, or the logarithm of the number of
+classes.
 
     python run/predict.py --run runs/my_run --images my_scans --output my_masks
 """
@@ -39,12 +40,12 @@ def main(
 
     Args:
         run: folder of a run of run/svi_target.py.
-        images: NIfTI file, or folder of them, with the channels that the run was trained on.
+        images: NIfTI or PNG file, or folder of them, with the channels that the run was trained on.
         output: folder for the results; not the folder of the scans.
         samples: networks drawn from the posterior; null takes the run's number.
         seed: seed of the draws; every scan sees the same networks.
-        window: edges of a sliding window in voxels of the network's grid, for volumes that do not fit into memory; null predicts
-            a volume at once.
+        window: edges of a sliding window in voxels of the network's grid, for volumes that do not fit into memory; null takes the
+            patch of the run, or predicts a volume at once if it learned from whole scans.
         overlap: share of a window's edge that it has in common with its neighbour.
         overwrite: replace results of these scans in the output folder.
     """
@@ -55,10 +56,10 @@ def main(
     checked = check_cases(scans, names, preprocess, posterior.classes, posterior.channels, labelled=False)
     check_output(output, names, images, overwrite, MaskLabels.of(preprocess, posterior.classes))
     print(checked.describe())
-    drawn = posterior.samples if samples is None else samples
+    drawn, slid = samples or posterior.samples, window or posterior.window
     for name in track(names, "scans"):
         scan = scans.load(name)
-        prediction = predict_scan(posterior.draw, scan, preprocess, drawn, seed, window, overlap, device=machine.device)
+        prediction = predict_scan(posterior.draw, scan, preprocess, drawn, seed, slid, overlap, device=machine.device)
         write_prediction(output, prediction, scan, preprocess)
     print(f"{len(names)} scan(s) predicted: {output}")
 

@@ -10,25 +10,24 @@ import pyro_dwp.launch  # noqa: F401  # isort: skip  (first, so that Ctrl-C duri
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat
 
 from guides import Guide
 from models.segmentation import SegmentationModel
-from pyro_dwp import CaseSource, Likelihood, Preprocess, Prior
-from pyro_dwp.data import SplitPlan, check_cases, read_split, write_split
+from pyro_dwp import Augment, CaseSource, Likelihood, Patch, Preprocess, Prior, SplitPlan
 from pyro_dwp.files import write_json
 from pyro_dwp.infer import AuxiliaryELBO, Estimator, SharedSample, check_guide, describe_scales, weight_scales
-from pyro_dwp.nn import NetworkFactory, check_network
-from pyro_dwp.predict import Samples, score_cases, tabulate
+from pyro_dwp.nn import NetworkFactory
+from pyro_dwp.predict import Scoring
 from pyro_dwp.report import draw_run
-from pyro_dwp.runs import Run, run_script
+from pyro_dwp.runs import Run, read_cases, run_script
 from pyro_dwp.settings import Flat
-from pyro_dwp.sites import Sites, classes_and_channels
-from pyro_dwp.train import Logbook, Machine, Schedule, VariationalTask, configure_pyro, fit
-from pyro_dwp.transfer import StartKind, load_network, scale_parameters, start_function
+from pyro_dwp.sites import Sites
+from pyro_dwp.train import Logbook, Machine, Ranks, Schedule, VariationalTask, configure_pyro, fit
+from pyro_dwp.transfer import StartKind, scale_parameters, start_function, take_over
 
 
 def main(
@@ -39,18 +38,21 @@ def main(
     network: NetworkFactory,
     elbo: Annotated[Callable[[dict], AuxiliaryELBO], Flat()],
     plan: Annotated[SplitPlan, Flat()],
+    scoring: Annotated[Scoring, Flat()],
     run: Annotated[Run, Flat()],
     machine: Annotated[Machine, Flat()],
+    ranks: Annotated[Ranks, Flat()],
     preprocess: Preprocess,
     schedule: Schedule,
+    augment: Augment | None = Augment(),  # noqa: B008 (immutable)
+    patch: Patch | None = None,
     estimator: Callable[[], Estimator] = SharedSample,
     start: StartKind = "prior",
     source: Path | None = None,
+    freeze: tuple[str, ...] = (),
     initial_scale: PositiveFloat = 1.0,
     encoder_learning_rate: NonNegativeFloat = 1e-4,
     clip_norm: PositiveFloat | None = None,
-    samples: Samples = 10,
-    score: Literal["test", "validation"] = "test",
     seed: int = 0,
 ) -> None:
     """Infer the weights of a segmentation network from a few scans, then score it on held-out ones.
@@ -63,57 +65,54 @@ def main(
         network: class of the network.
         preprocess: how a scan becomes the network's input.
         schedule: length, batch size and learning rate (of the guide and of the network's point parameters).
+        augment: random variations of the training scans; null learns from the scans as they are.
+        patch: edges of random patches to learn from and of the window to predict with, voxels; null takes whole scans.
         estimator: how the noise of the weights enters the data term, and so how noisy its gradient is.
         start: weights that the guide starts from: a draw of the prior, a trained network (source), or He's (random).
-        source: network saved by run/train_source.py, which also gives the point parameters; needed by --start source.
+        source: network saved by run/train_source.py, which also gives the point parameters.
+        freeze: patterns of the names of parameters that keep the source's values, such as "down[2-6].*".
         initial_scale: factor on He's initialisation of the network, for point parameters and --start random.
         encoder_learning_rate: learning rate of the auxiliary encoders r(z|w), per step.
         clip_norm: largest L2 norm of the gradient, for the guide and the encoders separately; null does not clip.
-        samples: networks drawn from the posterior to predict with.
-        score: scans that are scored at the end; with validation the test scans are never predicted.
         seed: seed of initialisation, order of the scans, noise of the inference and of the prediction.
     """
     configure_pyro(validation=False)
-    device = machine.use()
+    device = machine.use(ranks)
     torch.manual_seed(seed)
 
     # The data: every scan of the run is read and checked before anything is trained.
     make_network = lambda: scale_parameters(network(), initial_scale)  # noqa: E731
     target = make_network()
-    if source or start == "source":
-        load_network(source, target)
-    split = read_split(run.folder / "split.json", data.names()) if run.resumed else plan.draw(data.names())
-    checked = check_cases(data, split.names, preprocess, *classes_and_channels(target), keep=split.learned_from)
-    training, validation = ([checked.prepared[name] for name in part] for part in (split.train, split.validation))
-    check_network(target, training[0].image)
+    take_over(target, source, start, freeze)
+    cases = read_cases(run, data, plan, preprocess, target, patch)
+    held_out = cases.split.held_out(scoring.score)
 
     # The program: network, prior and likelihood make the model; the guide approximates its posterior.
-    model = SegmentationModel(target, prior, likelihood)
+    model = SegmentationModel(target, prior, likelihood, precision=machine.precision)
     posterior = guide(model.sites)
     posterior.start(start_function(start, model.sites, target, prior, make_network), prior)
     check_guide(model.sites, prior, posterior)
     bound = elbo(prior.encoders())
-    rates = {"theta": schedule.learning_rate, "psi": encoder_learning_rate}
-    task = VariationalTask(model, posterior, bound, training, validation, rates, 2, clip_norm, estimator(), device)
+    rates = {"posterior": schedule.learning_rate, "encoders": encoder_learning_rate}
+    steps = rates, clip_norm, estimator(), augment, patch, device, ranks
+    task = VariationalTask(model, posterior, bound, cases.training, cases.validation, *steps)
 
-    folder = run.begin()
-    write_split(folder / "split.json", split)
-    write_json(folder / "sites.json", {site.name: list(site.shape) for site in model.sites.values()})
-    print(f"{folder}: {len(training)} scans, KL weight {bound.kl_weight}", checked.describe(), sep="\n")
+    folder = cases.begin(run, model.sites, ranks)
+    print(f"{folder}: {len(cases.training)} scans, KL weight {bound.kl_weight}", cases.notes, sep="\n")
     print("Before inference:", describe_scales(weight_scales(model.sites, prior, posterior)), sep="\n")
     with Logbook(folder) as logbook:
-        history = fit(task, schedule, folder, seed, run.resumed, writer=logbook)
+        history = fit(task, schedule, folder, seed, run.resumed, logbook, ranks=ranks)
+    if not ranks.leave():
+        return  # rank 0 predicts alone
     scales = weight_scales(model.sites, prior, posterior)
     print("After inference:", describe_scales(scales), sep="\n")
 
     # Prediction: the test scans are predicted here, for the first time. Pictures come last, when the scores are safe.
-    held_out = split.test if score == "test" else split.validation
-    cases = score_cases(task.draw, data, held_out, preprocess, samples, seed, folder / "predictions", device)
-    table, shown = tabulate(cases, len(held_out), f"{score} scans")
-    found = {score: table.to_dict(), "elbo": history.rows[-1], "weight_scales": scales}
-    write_json(folder / "metrics.json", found | machine.cost(history))
+    table, shown = scoring.table(task.draw, data, cases.split, preprocess, seed, folder, device, patch)
+    found = {scoring.score: table.to_dict(), "elbo": history.rows[-1], "weight_scales": scales}
+    write_json(folder / "metrics.json", found | history.cost() | machine.cost())
     draw_run(folder, history.rows, shown, model.sites, posterior(), prior)
-    print(f"{table.headline()} over {len(held_out)} {score} scan(s): {folder}")
+    print(f"{table.headline()} over {len(held_out)} {scoring.score} scan(s): {folder}")
 
 
 if __name__ == "__main__":

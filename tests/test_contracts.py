@@ -16,11 +16,11 @@ from pyro_dwp import priors
 from pyro_dwp.errors import ConfigError
 from pyro_dwp.infer import AuxiliaryELBO
 from pyro_dwp.likelihoods import DiceCrossEntropy
-from pyro_dwp.nn import UNet
+from pyro_dwp.nn import UNet, save_network
 from pyro_dwp.priors import Prior, Rule
 from pyro_dwp.sites import WeightSite
 from pyro_dwp.train import SVI, JointAdam
-from pyro_dwp.transfer import save_network, start_function
+from pyro_dwp.transfer import start_function
 from tests.helpers import fitted
 from tests.helpers.examples import example
 from tests.helpers.guides import GUIDES as EVERY
@@ -37,6 +37,7 @@ PRIORS: dict[str, Callable[[Paths], Prior]] = {
     "student_t, per kernel": lambda paths: priors.StudentT(per="kernel"),
     "scale_mixture": lambda paths: priors.ScaleMixture(),
     "pretrained": lambda paths: priors.Pretrained(paths["network"]),
+    "source_posterior": lambda paths: priors.SourcePosterior(paths["source"]),
     "empirical": lambda paths: priors.Empirical(paths["empirical"]),
     "empirical, Student t": lambda paths: priors.Empirical(paths["student_t"]),
     "mixture": lambda paths: priors.Mixture(paths["mixture"]),
@@ -60,8 +61,14 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Paths]:
     found = {}
     for ndim in (2, 3):
         folder = tmp_path_factory.mktemp(f"fitted-{ndim}")
-        save_network(folder / "network.safetensors", UNet(channels=CHANNELS, ndim=ndim), {})
-        found[ndim] = {"network": str(folder / "network.safetensors"), **fitted.fitted_priors(folder, ndim)}
+        for cycle in range(2):
+            network = UNet(channels=CHANNELS, ndim=ndim)
+            save_network(folder / "networks" / f"{cycle}.safetensors", network, {"network": 0, "cycle": cycle})
+        found[ndim] = {
+            "source": folder,
+            "network": folder / "networks" / "0.safetensors",
+            **fitted.fitted_priors(folder, ndim),
+        }
     return {ndim: {name: str(path) for name, path in paths.items()} for ndim, paths in found.items()}
 
 
@@ -85,7 +92,9 @@ class Inference:
         self.modules = {"model": model, "guide": guide, "encoders": elbo.encoders}
         for module in self.modules.values():
             module.to(self.device)
-        optim = JointAdam({"theta": [guide, model], "psi": [elbo.encoders]}, {"theta": 1e-3, "psi": 1e-4})
+        optim = JointAdam(
+            {"posterior": [guide, model], "encoders": [elbo.encoders]}, {"posterior": 1e-3, "encoders": 1e-4}
+        )
         svi, self.losses, self.learns = SVI(model, guide, optim, elbo), [], {}
         self.image = torch.randn(2, 1, *grid, device=self.device)
         self.label = torch.randint(2, (2, *grid), device=self.device)

@@ -1,4 +1,6 @@
+import math
 from collections.abc import Callable
+from itertools import product
 
 import pyro.distributions as dist
 import pytest
@@ -6,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import MixtureSameFamily, MultivariateNormal
 
-from pyro_dwp.distributions import MatrixNormal, Reshaped, UniformMixture
+from pyro_dwp.distributions import ChannelDropout, MatrixNormal, Reshaped, UniformMixture
 from tests.helpers.monte_carlo import assert_mean
 
 ROWS, COLUMNS, ENTRIES = 3, 2, 4
@@ -110,6 +112,36 @@ def test_each_event_of_an_expanded_mixture_has_a_component_of_its_own() -> None:
     assert torch.equal(draws[..., 0], draws[..., 1])  # one component for the whole event
     assert 0.4 < draws.add(1).div(2).mean() < 0.6  # 600 fair coins: standard error 0.02
     assert not torch.equal(draws[:, 0], draws[:, 1])
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.25, 0.6])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_the_moments_and_entropy_of_dropout_are_sums_over_all_masks(rate: float, axis: int) -> None:
+    value = torch.randn(4, 3, 2)
+    q, slices = ChannelDropout(value, rate, axis, event_dim=3), value.shape[axis]
+    masks = torch.tensor(list(product([0.0, 1.0], repeat=slices)))
+    chances = rate ** (slices - masks.sum(1)) * (1 - rate) ** masks.sum(1)
+    every = value * (masks / (1 - rate)).reshape(-1, *(slices if i == axis else 1 for i in range(3)))
+    mean, square = (torch.tensordot(chances, moment, 1) for moment in (every, every.square()))
+    torch.testing.assert_close(q.mean, mean)
+    torch.testing.assert_close(q.variance, square - mean.square())
+    torch.testing.assert_close(q.entropy(), -torch.special.xlogy(chances, chances).sum())
+
+
+def test_draws_of_dropout_are_masked_values_as_often_as_their_chance_and_carry_gradients() -> None:
+    """4,000 draws of 2 events; the standard error of a share of masks is below 0.006."""
+    value = torch.randn(3, 2, 2, requires_grad=True)
+    q = ChannelDropout(value, rate=0.25, axis=1, event_dim=3).expand([2])
+    draws = q.rsample((4_000,))
+    kept = (draws != 0).flatten(0, 1)
+    assert draws.shape == (4_000, 2, 3, 2, 2)
+    assert torch.equal(kept, kept[:, :1, :, :1].expand_as(kept))
+    torch.testing.assert_close(draws, value / 0.75 * (draws != 0))
+    for mask in product([False, True], repeat=2):
+        share = (kept[:, 0, :, 0] == torch.tensor(mask)).all(1).double()
+        assert_mean(share, math.prod(0.75 if here else 0.25 for here in mask), within=0.006)
+    (slope,) = torch.autograd.grad(draws.sum(), value)
+    torch.testing.assert_close(slope, (draws != 0).sum((0, 1)) / 0.75)
 
 
 @pytest.mark.parametrize(

@@ -23,12 +23,14 @@ ORDER = [
     {"transfer", "predict"},
     {"report"},
     {"runs", "mini"},
+    {"experiments"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 ROOMS = {
     "pyro": {"mini", "distributions", "priors", "sites", "likelihoods", "infer", "train", "predict"},
     "matplotlib": {"report"},
     "nibabel": {"data/nifti.py"},
+    "PIL": {"data/png.py"},
 }
 MODULE = re.compile(r"(pyro_dwp|guides|models|run|tests)(\.\w+)+")
 FILES = sorted((ROOT / "pyro_dwp").rglob("*.py"))

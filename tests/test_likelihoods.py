@@ -3,6 +3,8 @@ import math
 import pyro
 import pytest
 import torch
+from monai.losses import DiceLoss
+from torch import Tensor
 from torch.nn import functional as F
 
 from pyro_dwp.errors import ConfigError
@@ -14,12 +16,14 @@ LOGITS = torch.randn(2, 3, 4, 5, 6, generator=torch.Generator().manual_seed(0), 
 LABEL = torch.randint(0, 3, (2, 4, 5, 6), generator=torch.Generator().manual_seed(1))
 
 
-def traced(likelihood: Likelihood, total: int = 2) -> float:
+def traced(
+    likelihood: Likelihood, total: int = 2, logits: Tensor = LOGITS, label: Tensor = LABEL, weight: Tensor | None = None
+) -> float:
     """Return the log density of the labels of 2 of so many scans."""
 
     def model() -> None:
         with pyro.plate("scans", total, subsample=torch.arange(2), dim=-1):
-            likelihood(LOGITS, LABEL)
+            likelihood(logits, label, weight)
 
     return pyro.poutine.trace(model).get_trace().log_prob_sum().item()
 
@@ -51,6 +55,23 @@ def test_the_papers_loss_is_its_formula_for_two_classes() -> None:
     dice = (2 * (p * t).sum(1) + 1) / (p.sum(1) + t.sum(1) + 1)
     cross_entropy = F.cross_entropy(logits, label, reduction="none").flatten(1).mean(1)
     torch.testing.assert_close(dice_cross_entropy(logits, label), 0.99 * (1 - dice) + 0.01 * cross_entropy)
+
+
+def test_the_papers_loss_is_monais_dice_loss_for_three_classes() -> None:
+    monai = DiceLoss(
+        include_background=False, to_onehot_y=True, softmax=True, reduction="none", smooth_nr=1.0, smooth_dr=1.0
+    )
+    expected = monai(LOGITS, LABEL[:, None]).flatten(1).mean(1)
+    torch.testing.assert_close(dice_cross_entropy(LOGITS, LABEL, dice_weight=1.0), expected)
+
+
+@pytest.mark.parametrize("likelihood", [Categorical(0.3), DiceCrossEntropy(0.3)], ids=["categorical", "dice"])
+def test_a_voxel_of_weight_two_counts_as_two_and_one_of_weight_zero_not_at_all(likelihood: Likelihood) -> None:
+    weight = torch.tensor([1.0, 0.0, 2.0, 1.0, 1.0, 1.0]).expand(LABEL.shape)
+    repeated = torch.tensor([0, 2, 2, 3, 4, 5])
+    expected = traced(likelihood, logits=LOGITS[..., repeated], label=LABEL[..., repeated])
+    assert traced(likelihood, weight=weight) == pytest.approx(expected, rel=1e-5)
+    assert traced(likelihood, weight=torch.ones(LABEL.shape)) == pytest.approx(traced(likelihood), rel=1e-6)
 
 
 def test_a_scan_without_foreground_has_a_finite_loss_and_gradient() -> None:

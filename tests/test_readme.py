@@ -24,7 +24,7 @@ COMMANDS = sorted({line.strip() for page in PAGES.values() for line in re.findal
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGES["README.md"], flags=re.DOTALL)
 YAML = re.findall(r"```yaml\n(.*?)```", PAGES["write_a_prior.md"], flags=re.DOTALL)
 OWN = {"--prior.length"}  # of the class that a page shows
-OTHERS = ("pip ", "pytest", "tensorboard ", "ruff ")  # programs with flags of their own
+OTHERS = ("pip ", "pytest", "tensorboard ", "torchrun ", "ruff ")  # programs with flags of their own
 
 
 @pytest.fixture(autouse=True)

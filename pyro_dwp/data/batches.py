@@ -21,11 +21,18 @@ class Batch:
         image: float32, (B, C, d, h, w).
         label: int64, (B, d, h, w).
         names: of the B cases.
+        weight: how many voxels each voxel of a patch stands for, (B, d, h, w); None where each stands for itself.
     """
 
     image: Tensor
     label: Tensor
     names: tuple[str, ...]
+    weight: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """Return the batch on a device."""
+        weight = None if self.weight is None else self.weight.to(device)
+        return Batch(self.image.to(device), self.label.to(device), self.names, weight)
 
 
 def stack(prepared: Sequence[Prepared]) -> Batch:
@@ -42,7 +49,7 @@ def stack(prepared: Sequence[Prepared]) -> Batch:
     """
     if not prepared:
         raise DataError("A batch has at least one case, but there is none. Check the split and the batch size.")
-    labels = []
+    labels, weights = [], [case.weight for case in prepared if case.weight is not None]
     for case in prepared:
         if case.label is None:
             raise DataError(f"Case {case.name} has no label, which a batch needs. Name a folder of labels.")
@@ -52,6 +59,5 @@ def stack(prepared: Sequence[Prepared]) -> Batch:
                 f"{case.name} {tuple(case.image.shape[1:])}. Set preprocess.grid, or schedule.batch_size to 1."
             )
         labels.append(case.label)
-    return Batch(
-        torch.stack([case.image for case in prepared]), torch.stack(labels), tuple(case.name for case in prepared)
-    )
+    images, names = torch.stack([case.image for case in prepared]), tuple(case.name for case in prepared)
+    return Batch(images, torch.stack(labels), names, torch.stack(weights) if weights else None)

@@ -114,7 +114,8 @@ def check_cases(
             empty.append(name)
         if math.prod(grid) > ENLARGED * math.prod(extent):
             enlarged.append(f"{name} ({' x '.join(map(str, extent))})")
-        if sides.max() > ELONGATED * sides.min():
+        across = [side for side, edge in zip(sides, grid, strict=True) if edge > 1]  # a single slice has no neighbour
+        if across and max(across) > ELONGATED * min(across):
             elongated.append(f"{name} ({' x '.join(f'{side:.3g}' for side in sides)} mm)")
     if failures:
         first, *others = failures

@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeVar, final
 from annotated_types import Ge, Le, MinLen
 
 from pyro_dwp.checks import checked
-from pyro_dwp.data.paths import case_name, existing_folder, expand, nifti_files, readable
+from pyro_dwp.data.paths import case_name, existing_folder, expand, readable, scan_files
 from pyro_dwp.data.reading import read_scan
 from pyro_dwp.data.scan import Scan
 from pyro_dwp.errors import DataError, suggest
@@ -135,14 +135,16 @@ class Decathlon(CaseSource):
 class FolderPairs(CaseSource):
     """A folder of images and a folder of labels in which the files of one case have the same name.
 
+    The files are NIfTI (3-D, or images of two axes), PNG images, or folders of PNG slices; see `scan_files` and `load_png`.
     Several sequences of a case are files NAME_0000.nii.gz, NAME_0001.nii.gz and so on beside a label NAME.nii.gz, as nnU-Net
-    names them, or lie along the fourth axis of one file. Labels without an image are ignored; an image without a label is an
-    error.
+    names them, or lie along the fourth axis of one file; the colours of a PNG are channels, too. Labels without an image are
+    ignored; an image without a label is an error.
 
     Args:
-        images: folder of NIfTI files, or one file; ~ and environment variables are replaced.
-        labels: folder of NIfTI files; None where there is no truth, as in prediction.
-        channels: sequences of each case; None takes as many as it has files NAME_0000, NAME_0001, …, otherwise one.
+        images: folder of scans, or one file; ~ and environment variables are replaced.
+        labels: folder of labels; None where there is no truth, as in prediction.
+        channels: sequences of each case; None takes as many as it has files NAME_0000, NAME_0001, …, otherwise one (of PNG: its
+            colours).
     """
 
     @checked
@@ -164,11 +166,11 @@ class FolderPairs(CaseSource):
     def _cases(self) -> dict[str, tuple[list[Path], Path | None]]:
         path = expand(self.images)
         with readable(path):
-            files = {case_name(path): path} if path.is_file() else nifti_files(path)
+            files = {case_name(path): path} if path.is_file() else scan_files(path)
         single = {name: [path] for name, path in files.items()}
         if self.labels is None:
             return {name: (paths, None) for name, paths in (by_channel(files, self.channels) or single).items()}
-        labels = nifti_files(self.labels, results=True)
+        labels = scan_files(self.labels, results=True)
         numbered = {match["case"] for name in files if (match := CHANNEL.fullmatch(name))}
         nnunet = not files.keys() & labels.keys() and bool(numbered & labels.keys())
         grouped = by_channel(files, self.channels, labelled=True) if nnunet else None

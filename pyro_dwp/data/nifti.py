@@ -1,13 +1,13 @@
 """NIfTI files: voxels and their place in mm. Only this module uses nibabel, which it imports when a file is opened (0.3 s).
 
 Volumes are turned to one orientation as they are read: axes are permuted and flipped, never interpolated, so that they run as
-closely as possible to right, anterior, superior (RAS). A result is turned back and written with the scan's own header, so it
-lies on the scan voxel by voxel in any viewer, whichever of the two affines, qform or sform, that viewer uses.
+closely as possible to right, anterior, superior (RAS). The exception is a single slice: it lies across the last axis, whichever
+way it was cut. A result is turned back and written with the scan's own header, so it lies on the scan voxel by voxel in any
+viewer, whichever of the two affines, qform or sform, that viewer uses.
 """
 
 import gzip
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ import numpy.typing as npt
 from torch import Tensor
 
 from pyro_dwp.data.paths import EXTENSIONS, readable
-from pyro_dwp.data.scan import Affine, Origin
+from pyro_dwp.data.scan import Affine, Header
+from pyro_dwp.data.volume import Volume, corner_distance, same_place
 from pyro_dwp.errors import DataError
 from pyro_dwp.files import replacing
 
@@ -25,44 +26,20 @@ MOST_VALUES = 2**30
 LONGEST_HEADER = 540  # bytes, of NIfTI-2
 RESERVED_FLAGS = 0xE0  # of a gzip header
 MILLIMETRES = {1: 1000.0, 3: 0.001}  # by NIfTI's code of the unit: metres, micrometres; any other is taken as mm
-SAME = 0.05  # of the smallest voxel edge; files store affines as float32 or as rounded quaternions
 GEOMETRY = (
     *("pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
     *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Volume:
-    """One file's voxels in RAS order.
-
-    Args:
-        path: of the file.
-        voxels: (N, D, H, W), N sequences.
-        affine: of these voxels, (4, 4), mm.
-        turn: nibabel's orientation of the stored axes, (3, 2).
-        stored_shape: voxels along the stored axes.
-        stored_affine: of the stored axes, (4, 4), mm.
-        geometry: the fields of the header that place the voxels.
-    """
-
-    path: Path
-    voxels: npt.NDArray[Any]
-    affine: Affine
-    turn: npt.NDArray[np.float64]
-    stored_shape: tuple[int, ...]
-    stored_affine: Affine
-    geometry: dict[str, npt.NDArray[np.generic]]
-
-
-def load_volume(
+def load_nifti(
     path: Path, sequences: int = 1, dtype: npt.DTypeLike | None = np.float32, like: Volume | None = None
 ) -> Volume:
     """Read one file to its end and turn it to RAS.
 
     Args:
         path: of a .nii or .nii.gz file.
-        sequences: N, stored along the fourth axis; 1 for a 3-D image.
+        sequences: N, stored along the fourth axis; 1 for a 3-D image or a single slice of two axes.
         dtype: of the voxels; None keeps the stored one where the header does not rescale it.
         like: a volume of the same case. On the same stored grid the axes are turned alike, even where rounding would decide
             between two equally close orientations.
@@ -98,12 +75,13 @@ def load_volume(
             "Repair its header (sform, qform)."
         )
     array = _four_axes(array, path, sequences)
-    shape = array.shape[:3]
-    alike = like is not None and like.stored_shape == shape and same_place(shape, like.stored_affine, stored)
-    turn = like.turn if like is not None and alike else orientations.io_orientation(stored)
+    grid, shape, known = array.shape[:3], tuple(image.shape[:3]), like.header if like else None
+    alike = known is not None and known.shape == shape and same_place(grid, known.affine, stored)
+    turn = known.turn if known and alike else _turn(stored, grid)
     turned = np.ascontiguousarray(np.moveaxis(orientations.apply_orientation(array, turn), 3, 0))
-    affine = stored @ orientations.inv_ornt_aff(turn, shape)
-    return Volume(path, turned, affine, turn, shape, stored, {name: image.header[name].copy() for name in GEOMETRY})
+    affine = stored @ orientations.inv_ornt_aff(turn, grid)
+    geometry = {name: image.header[name].copy() for name in GEOMETRY}
+    return Volume(path, turned, affine, Header(turn, shape, stored, geometry))
 
 
 def _decode(path: Path) -> Any:
@@ -140,7 +118,9 @@ def _decode(path: Path) -> Any:
 
 
 def _four_axes(array: npt.NDArray[Any], path: Path, sequences: int) -> npt.NDArray[Any]:
-    """Return the stored voxels as (D, H, W, N)."""
+    """Return the stored voxels as (D, H, W, N); an image of two axes becomes one slice."""
+    if array.ndim == 2:
+        array = array[..., None]
     while array.ndim > 3 and array.shape[-1] == 1:
         array = array[..., 0]
     if array.ndim == 3 and sequences == 1:
@@ -155,31 +135,20 @@ def _four_axes(array: npt.NDArray[Any], path: Path, sequences: int) -> npt.NDArr
     elif array.ndim == 3:
         cure = "Join its sequences along a fourth axis, or store them as NAME_0000.nii.gz, NAME_0001.nii.gz, … (folder_pairs)."
     else:
-        cure = "Export it as one 3-D image."
+        cure = "Export it as one image of two or three axes."
     raise DataError(f"{path} should hold {sequences} 3-D sequence(s), but has the shape {array.shape}. {cure}")
 
 
-def same_place(shape: tuple[int, ...], first: Affine, second: Affine) -> bool:
-    """Tell whether two affines place a grid's corners within 5 % of a voxel of each other.
+def _turn(affine: Affine, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+    """Return nibabel's orientation that turns stored axes to RAS, except that the axis of a single slice becomes the last."""
+    from nibabel import orientations
 
-    Args:
-        shape: (D, H, W).
-        first: (4, 4), mm.
-        second: (4, 4), mm.
-    """
-    return corner_distance(shape, first, second) <= SAME * float(np.linalg.norm(first[:3, :3], axis=0).min())
-
-
-def corner_distance(shape: tuple[int, ...], first: Affine, second: Affine) -> float:
-    """Return the largest distance, in mm, between the places that two affines give to a corner of a grid.
-
-    Args:
-        shape: (D, H, W).
-        first: (4, 4), mm.
-        second: (4, 4), mm.
-    """
-    corners = np.array(np.meshgrid(*[(0, edge - 1) for edge in shape], (1,))).reshape(4, -1)
-    return float(np.linalg.norm((first - second) @ corners, axis=0).max())
+    turn = np.asarray(orientations.io_orientation(affine))
+    if shape.count(1) == 1:
+        single = shape.index(1)
+        turn[turn[:, 0] > turn[single, 0], 0] -= 1
+        turn[single, 0] = 2
+    return turn
 
 
 def write_volume(
@@ -187,7 +156,7 @@ def write_volume(
     array: npt.ArrayLike | Tensor,
     affine: Affine,
     dtype: npt.DTypeLike = np.float32,
-    origin: Origin | None = None,
+    header: Header | None = None,
 ) -> Path:
     """Write one volume as a NIfTI file, whole or not at all.
 
@@ -196,8 +165,8 @@ def write_volume(
         array: voxels, (D, H, W).
         affine: of these voxels, indices to mm, (4, 4).
         dtype: in which the file stores the voxels, unscaled.
-        origin: of the scan that the volume belongs to: the file gets the axes, the affines and their codes of that scan's
-            first file. None writes the volume as it is, with an sform and, unless the axes are sheared, an equal qform.
+        header: of the scan that the volume belongs to: the file gets its axes, its affines and their codes. None writes the
+            volume as it is, with an sform and, unless the axes are sheared, an equal qform.
 
     Returns:
         The path.
@@ -216,7 +185,7 @@ def write_volume(
         raise DataError(
             f"A volume has three axes (D, H, W), but the one for {path} has shape {voxels.shape}. Write one file for each."
         )
-    if origin is None:
+    if header is None:
         image = nib.Nifti1Image(voxels, affine)
         image.header.set_xyzt_units("mm")
         image.set_sform(affine, code="scanner")
@@ -225,14 +194,14 @@ def write_volume(
         if apart > 0.01 * np.linalg.norm(affine[:3, :3], axis=0).min():  # a qform cannot express a shear
             image.set_qform(None, code="unknown")
     else:
-        back = orientations.ornt_transform([[0, 1], [1, 1], [2, 1]], orientations.io_orientation(origin.affine))
-        header = nib.Nifti1Header()
-        header.set_data_dtype(dtype)
-        for name, value in origin.geometry.items():
-            header[name] = value
-        stored = orientations.apply_orientation(voxels, back)
-        header.set_data_shape(stored.shape)
-        image = nib.Nifti1Image(stored, header.get_best_affine(), header)
+        back = orientations.ornt_transform([[0, 1], [1, 1], [2, 1]], header.turn)
+        fields = nib.Nifti1Header()
+        fields.set_data_dtype(dtype)
+        for name, value in header.geometry.items():
+            fields[name] = value
+        stored = orientations.apply_orientation(voxels, back).reshape(header.shape)
+        fields.set_data_shape(stored.shape)
+        image = nib.Nifti1Image(stored, fields.get_best_affine(), fields)
     with replacing(path) as partial:
         nib.save(image, partial)
     return path

@@ -9,6 +9,13 @@ from pathlib import Path
 from pyro_dwp.errors import DataError
 
 EXTENSIONS = (".nii.gz", ".nii")
+PNG = ".png"
+OTHERS = (".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".dcm")
+CONVERT = (
+    "Scans are NIfTI files (.nii.gz or .nii), PNG files, or folders of PNG slices: convert other formats. JPEG alters pixels, so "
+    "export labels again from where they were drawn"
+)
+CHOOSE = "Put scans (.nii.gz, .nii or .png) there, or name another one."
 MASK = "_mask"
 MAPS = ("_probability", "_entropy", "_mutual_information")
 RESULT = re.compile(rf"(?P<case>.+)(?P<kind>{MASK}|(?:{'|'.join(MAPS)})(?:_\d+)?)")
@@ -53,16 +60,47 @@ def readable(path: Path) -> Iterator[None]:
 
 
 def case_name(path: Path) -> str:
-    """Return the name of a file without its folder and NIfTI extension.
+    """Return the name of a file without its folder and the extension of NIfTI or PNG.
 
     Example:
-        >>> case_name(Path("imagesTr/case.1.nii.gz"))
-        'case.1'
+        >>> case_name(Path("imagesTr/case.1.nii.gz")), case_name(Path("slides/case.1.PNG"))
+        ('case.1', 'case.1')
     """
+    if is_png(path):
+        return path.name[: -len(PNG)]
     for extension in EXTENSIONS:
         if path.name.endswith(extension):
             return path.name[: -len(extension)]
     return path.name
+
+
+def is_png(path: Path) -> bool:
+    """Tell by its name whether a file is a PNG image."""
+    return path.suffix.lower() == PNG
+
+
+def png_slices(path: Path) -> list[Path]:
+    """Return the PNG files of a stack in the natural order of their names, 2.png before 10.png; none if it is not a folder.
+
+    Args:
+        path: folder of the stack.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    with readable(path):
+        if not path.is_dir():
+            return []
+        return sorted((file for file in path.iterdir() if is_png(file) and not _hidden(file)), key=_natural)
+
+
+def _hidden(path: Path) -> bool:
+    return path.name.startswith(".")
+
+
+def _natural(path: Path) -> list[str | int]:
+    """Return the parts of a name, digits as numbers, to sort by: text and numbers alternate, beginning with text."""
+    return [int(part) if number % 2 else part for number, part in enumerate(re.split("([0-9]+)", path.name))]
 
 
 def existing_folder(folder: str | Path) -> Path:
@@ -82,8 +120,11 @@ def existing_folder(folder: str | Path) -> Path:
     return path
 
 
-def nifti_files(folder: str | Path, results: bool = False) -> dict[str, Path]:
-    """Map the name of each NIfTI file of a folder, without extension, to its path.
+def scan_files(folder: str | Path, results: bool = False) -> dict[str, Path]:
+    """Map the name of each case of a folder, without extension, to its file.
+
+    The files of a folder are of one kind. If it has NIfTI files, these are the scans, and PNG images beside them are not; if not,
+    its PNG images are; if it has none, each folder of PNG slices in it is one.
 
     Hidden files are left out. So are NAME_mask, NAME_probability, NAME_entropy and NAME_mutual_information, which are results
     of a prediction and not scans, unless they are asked for.
@@ -93,20 +134,19 @@ def nifti_files(folder: str | Path, results: bool = False) -> dict[str, Path]:
         results: whether masks and maps are wanted too.
 
     Returns:
-        Name → path, sorted by name of the file.
+        Name → path of the file, or of the folder of slices; sorted by name of the file.
 
     Raises:
-        DataError: if the folder is missing, unreadable or without such a file, or two files differ only in their extension.
+        DataError: if the folder is missing, unreadable or without scans, or two files differ only in their extension.
     """
     root = existing_folder(folder)
     with readable(root):
-        paths = sorted(path for path in root.iterdir() if path.name.endswith(EXTENSIONS))
+        found = sorted(path for path in root.iterdir() if not _hidden(path))
+    nifti, png = [path for path in found if path.name.endswith(EXTENSIONS)], [path for path in found if is_png(path)]
     files: dict[str, Path] = {}
     passed_over = 0
-    for path in paths:
+    for path in nifti or png or [path for path in found if png_slices(path)]:
         name = case_name(path)
-        if path.name.startswith("."):
-            continue
         if not results and RESULT.fullmatch(name):
             passed_over += 1
             continue
@@ -115,7 +155,7 @@ def nifti_files(folder: str | Path, results: bool = False) -> dict[str, Path]:
         files[name] = path
     if not files:
         besides = f" besides {passed_over} masks and maps of a prediction" if passed_over else ""
-        raise DataError(
-            f"The folder {root} has no scan{besides}. Put scans (.nii.gz or .nii) there, or name another one."
-        )
+        others = [path.name for path in found if path.suffix.lower() in OTHERS]
+        cure = f"It has {len(others)} such as {others[0]}. {CONVERT}." if others else CHOOSE
+        raise DataError(f"The folder {root} has no scan{besides}. {cure}")
     return files

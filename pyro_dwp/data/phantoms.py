@@ -66,6 +66,7 @@ class Phantoms(CaseSource):
         shape: voxels along each axis, 8 to 256 each.
         seed: seed of all cases; another seed gives other heads.
         spacing: distance between voxels along each axis, in mm.
+        flat: whether a case is an image, the slice of a head that has the most lesion, for networks of two dimensions.
 
     Raises:
         ConfigError: if the disease is unknown, or a number is out of range.
@@ -84,8 +85,10 @@ class Phantoms(CaseSource):
         shape: tuple[Edge, Edge, Edge] = (32, 32, 32),
         seed: NonNegativeInt = 0,
         spacing: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (6.0, 6.0, 6.0),
+        flat: bool = False,
     ) -> None:
-        self.disease, self.cases, self.shape, self.seed, self.spacing = disease, cases, shape, seed, spacing
+        self.disease, self.cases, self.shape, self.seed = disease, cases, shape, seed
+        self.spacing, self.flat = spacing, flat
 
     def names(self) -> list[str]:
         """Return disease and number of each case."""
@@ -98,6 +101,10 @@ class Phantoms(CaseSource):
         image, label = simulate(self.disease, self.shape, rng)
         affine = np.diag([*self.spacing, 1.0])
         affine[:3, 3] = [-step * (edge - 1) / 2 for step, edge in zip(self.spacing, self.shape, strict=True)]
+        if self.flat:
+            height = int(label.sum(dim=(0, 1)).argmax())
+            image, label = image[..., height, None], label[..., height, None]
+            affine[2, 3] += height * self.spacing[2]
         return Scan(name, image[None], label, affine)
 
     @cached_property

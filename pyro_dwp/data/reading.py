@@ -1,14 +1,18 @@
-"""From the NIfTI files of one case to a scan: one grid, finite voxels, whole-number labels."""
+"""From the files of one case, NIfTI or PNG, to a scan: one grid, finite voxels, whole-number labels."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pyro_dwp.data.nifti import Volume, corner_distance, load_volume, same_place
+from pyro_dwp.data.nifti import load_nifti
+from pyro_dwp.data.paths import CONVERT, OTHERS, is_png, png_slices
+from pyro_dwp.data.png import load_png
 from pyro_dwp.data.scan import Origin, Scan
+from pyro_dwp.data.volume import Volume, check_same_grid
 from pyro_dwp.errors import DataError
 from pyro_dwp.metrics import label_values
 
@@ -18,9 +22,10 @@ def read_scan(name: str, images: Sequence[Path], label: Path | None = None, moda
 
     Args:
         name: of the case.
-        images: one file for each sequence, or one file that holds several along its fourth axis.
+        images: one file for each sequence, or one file that holds several: along its fourth axis (NIfTI), or as the colours of
+            its pixels (PNG). A folder of PNG slices counts as a file.
         label: file of integers on the same grid; None where there is no truth.
-        modalities: sequences that each image file holds; 1 means that it must be a 3-D image.
+        modalities: sequences that each NIfTI file holds; 1 means that it must be a 3-D image, or a single slice.
 
     Returns:
         The scan: image (C, D, H, W) with C = len(images) · modalities, label (D, H, W). Files of one case may store their axes
@@ -37,11 +42,31 @@ def read_scan(name: str, images: Sequence[Path], label: Path | None = None, moda
         check_same_grid(first, volume)
         _check_image(volume)
     truth = None if label is None else read_label(Path(label), first)
-    origin = Origin(
-        tuple(volume.path for volume in volumes), label and Path(label), first.stored_affine, first.geometry
-    )
+    origin = Origin(tuple(volume.path for volume in volumes), label and Path(label), first.header)
     image = torch.from_numpy(np.concatenate([volume.voxels for volume in volumes]))
     return Scan(name, image, truth, first.affine, origin)
+
+
+def load_volume(
+    path: Path, sequences: int = 1, dtype: npt.DTypeLike | None = np.float32, like: Volume | None = None
+) -> Volume:
+    """Read one file of whatever format: see `load_nifti` and `load_png`.
+
+    Args:
+        path: of the file, or of a folder of PNG slices.
+        sequences: N of a NIfTI file; a PNG image has as many channels as colours.
+        dtype: of the voxels; None keeps the stored one, for labels.
+        like: a volume of the same case, whose orientation NIfTI files follow.
+
+    Raises:
+        DataError: if the file cannot be used.
+    """
+    path = Path(path)
+    if is_png(path) or png_slices(path):
+        return load_png(path, label=dtype is None)
+    if path.suffix.lower() in OTHERS:
+        raise DataError(f"{path} is neither NIfTI nor PNG. {CONVERT}.")
+    return load_nifti(path, sequences, dtype, like)
 
 
 def read_label(path: Path, like: Volume | None = None) -> Tensor:
@@ -80,30 +105,6 @@ def whole_labels(volume: Volume) -> Tensor:
     labels = torch.from_numpy(stored.astype(np.int64))
     label_values(labels, str(volume.path))
     return labels
-
-
-def check_same_grid(first: Volume, other: Volume) -> None:
-    """Check that two volumes of one case have the same shape, and affines that agree within 5 % of a voxel.
-
-    Args:
-        first: to compare with, usually the image.
-        other: another sequence, a label or a mask.
-
-    Raises:
-        DataError: naming both files, if they do not.
-    """
-    shape, found = first.voxels.shape[1:], other.voxels.shape[1:]
-    if shape != found:
-        raise DataError(
-            f"Files of one case have one shape, but {first.path} is {shape} and {other.path} is {found} (in RAS order). "
-            "Resample one to the other's grid, or pair the right files."
-        )
-    if not same_place(shape, first.affine, other.affine):
-        raise DataError(
-            f"Files of one case have one affine, but those of {first.path} and {other.path} place a corner of the grid "
-            f"{corner_distance(shape, first.affine, other.affine):.3g} mm apart. Resample one to the other's grid, or copy the "
-            "right header."
-        )
 
 
 def _check_image(volume: Volume) -> None:

@@ -15,20 +15,35 @@ Affine = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Origin:
-    """The files of a scan, and the grid that they store, on which its results are written.
+class Header:
+    """How a NIfTI file stores its voxels, and where.
 
     Args:
-        images: one path for each file of the image.
+        turn: nibabel's orientation of the stored axes, (3, 2).
+        shape: voxels along the stored axes.
+        affine: of the stored axes, voxel indices to mm, (4, 4).
+        geometry: the fields that place the voxels, such as the sform and its code.
+    """
+
+    turn: npt.NDArray[np.float64]
+    shape: tuple[int, ...]
+    affine: Affine
+    geometry: Mapping[str, npt.NDArray[np.generic]]
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """The files of a scan, in whose format and on whose grid its results are written.
+
+    Args:
+        images: one path for each file of the image; the folder, if it is a stack of PNG slices.
         label: path of the label; None where there is no truth.
-        affine: of the first file as stored, voxel indices to mm, (4, 4).
-        geometry: the fields of its header that place the voxels, such as the sform and its code.
+        header: of the first image; None for PNG.
     """
 
     images: tuple[Path, ...]
     label: Path | None
-    affine: Affine
-    geometry: Mapping[str, npt.NDArray[np.generic]]
+    header: Header | None
 
 
 @dataclass(frozen=True, eq=False)

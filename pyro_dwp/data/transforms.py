@@ -43,6 +43,7 @@ class Prepared:
         shape: of the scan, (D, H, W).
         box: first voxel and one past the last voxel, along each axis, of the crop that the grid covers.
         lost: classes of the truth that have no voxel on the network's grid.
+        weight: how many voxels each voxel of a patch stands for, (d, h, w); None where each stands for itself.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Prepared:
     shape: tuple[int, int, int]
     box: tuple[tuple[int, int], ...]
     lost: tuple[int, ...] = ()
+    weight: Tensor | None = None
 
 
 @checked_dataclass
@@ -60,10 +62,12 @@ class Preprocess:
 
     The head is where any channel differs from 0. Mean and variance are taken over its voxels on the network's grid and applied
     to every voxel, so that air stays darker than tissue. Labels are resampled class by class and each voxel takes the class
-    with the largest share. Nothing is random. Axes run from left to right, back to front and foot to head, see `Scan`.
+    with the largest share. Nothing is random. Axes run from left to right, back to front and foot to head, see `Scan`; of an
+    image, from left to right and from bottom to top, and the third has one voxel.
 
     Args:
-        grid: voxels along each axis that every case is resampled to; None keeps the scan's own, or follows `spacing`.
+        grid: voxels along each axis that every case is resampled to, such as [64, 48, 1] for images 64 wide and 48 high; None
+            keeps the scan's own, or follows `spacing`.
         spacing: distance between voxels, in mm along each axis, that every case is resampled to, up to the rounding of its
             extent to whole voxels; None where `grid` decides. Cases then differ in shape.
         crop_to_head: whether to cut away the air around the head before resampling.
@@ -186,10 +190,16 @@ class Preprocess:
             box: of the crop, as `box` returns it.
 
         Raises:
-            DataError: if `spacing` makes an edge longer than 4096 or the grid larger than 2³⁰ voxels.
+            DataError: if `spacing` makes an edge longer than 4096 or the grid larger than 2³⁰ voxels, or `grid` several slices of
+                one.
         """
         extent = [stop - start for start, stop in box]
         if self.grid is not None:
+            if scan.shape[2] == 1 < self.grid[2]:
+                raise DataError(
+                    f"An image cannot be resampled to several slices, but {scan.image_place} has the shape {scan.shape} and "
+                    f"preprocess.grid is {self.grid}. Set preprocess.grid to [width, height, 1], and network.ndim to 2."
+                )
             return tuple(self.grid)
         if self.spacing is None:
             return tuple(extent)

@@ -1,5 +1,6 @@
 """Distributions that torch and Pyro lack, one in each file: what several priors and guides are made of."""
 
+from pyro_dwp.distributions.channel_dropout import ChannelDropout
 from pyro_dwp.distributions.gaussian import gaussian_log_prob, kl_to_standard_normal
 from pyro_dwp.distributions.implicit import ImplicitPrior
 from pyro_dwp.distributions.matrix_normal import MatrixNormal
@@ -8,6 +9,7 @@ from pyro_dwp.distributions.student_t import SharedStudentT
 from pyro_dwp.distributions.uniform_mixture import UniformMixture
 
 __all__ = [
+    "ChannelDropout",
     "ImplicitPrior",
     "MatrixNormal",
     "Reshaped",

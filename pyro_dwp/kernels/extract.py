@@ -5,7 +5,6 @@ Axis letters: O I output and input channels of a layer, K edge of a kernel, n ke
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -76,28 +75,6 @@ def network_kernels(
         left_out[group] = left_out.get(group, 0) + len(cut) - len(kept)
         layers.setdefault(group, []).append(name)
     return NetworkKernels(kernels, left_out, layers)
-
-
-def snapshot_files(source: Path | str) -> list[Path]:
-    """Return the network files of a source run, sorted.
-
-    Args:
-        source: a folder that run/train_source.py made, with networks/*.safetensors in it.
-
-    Raises:
-        DataError: if the folder does not exist or holds no network.
-    """
-    folder = Path(source) / "networks"
-    if not folder.is_dir():
-        raise DataError(
-            f"A source run has a folder networks/, but {folder} does not exist. Run run/train_source.py first."
-        )
-    if not (files := sorted(folder.glob("*.safetensors"))):
-        raise DataError(
-            f"{folder} holds no network (*.safetensors): none of this run has converged yet. Let "
-            "run/train_source.py finish, with --resume if it was stopped."
-        )
-    return files
 
 
 @checked

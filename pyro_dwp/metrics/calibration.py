@@ -5,6 +5,8 @@ overlap cannot. The calibration error only tells whether probabilities agree wit
 Axis letters: C classes, D H W voxels.
 """
 
+from collections.abc import Sequence
+from statistics import fmean
 from typing import Annotated
 
 import torch
@@ -13,9 +15,13 @@ from torch import Tensor
 
 from pyro_dwp.checks import checked
 from pyro_dwp.errors import DataError
+from pyro_dwp.metrics.surface import boundary_band
 
 FLOOR = torch.finfo(torch.float32).eps
 CHUNK = 2**22  # voxels that are held in float64 at a time
+BAND = 5.0  # mm on either side of a boundary
+
+Bins = Annotated[int, Ge(1), Le(10_000)]
 
 
 def probability_of_truth(probability: Tensor, truth: Tensor) -> Tensor:
@@ -89,7 +95,7 @@ def brier_score(probability: Tensor, truth: Tensor) -> float:
 
 
 @checked
-def calibration_error(probability: Tensor, truth: Tensor, bins: Annotated[int, Ge(1), Le(10_000)] = 20) -> float:
+def calibration_error(probability: Tensor, truth: Tensor, bins: Bins = 20) -> float:
     """Return the expected calibration error: 0 if probabilities agree with frequencies, at most 1.
 
         Σ_bins (voxels in the bin / all voxels) · | mean probability − share of voxels of the class |
@@ -118,15 +124,49 @@ def calibration_error(probability: Tensor, truth: Tensor, bins: Annotated[int, G
         0.0
     """
     probability_of_truth(probability, truth)
-    errors = [_gap(probability[index], truth, index, bins) / truth.numel() for index in range(1, len(probability))]
-    return sum(errors) / len(errors)
+    return fmean(_gap(p, truth == index, bins) for index, p in enumerate(probability) if index)
 
 
-def _gap(probability: Tensor, truth: Tensor, index: int, bins: int) -> float:
-    """Return Σ_bins | Σ_voxels (p − [voxel is of the class]) | of one class, (D, H, W)."""
+@checked
+def calibration_error_boundary(
+    probability: Tensor, truth: Tensor, spacing: Sequence[float], width: float = BAND, bins: Bins = 20
+) -> float | None:
+    """Return the calibration error over the voxels near the true boundary, where a segmentation is in doubt.
+
+    Each foreground class is taken over the voxels at most `width` mm from its boundary (`boundary_band`), on either side; the
+    result is the mean over the classes that have one. Unlike over all voxels, certain background does not dilute it.
+
+    Args:
+        probability: p, summing to 1 over classes, (C, D, H, W).
+        truth: true class of each voxel, integers, (D, H, W).
+        spacing: distance between voxels along D, H, W, in mm.
+        width: of the band on either side, in mm.
+        bins: number of bins, at least 1.
+
+    Returns:
+        The error, in [0, 1]; None if no class of the truth has a boundary.
+
+    Raises:
+        DataError: if the grids differ, or the truth holds a label that has no probability.
+        ConfigError: if `bins` is below 1 or above 10,000.
+
+    Example:
+        >>> truth = torch.tensor([0] * 90 + [1, 1])[None, None]
+        >>> probability = torch.stack([1.0 - truth, truth]).clamp(0.25, 0.75)
+        >>> calibration_error_boundary(probability, truth, (1.0, 1.0, 1.0), width=2.0)
+        0.25
+    """
+    probability_of_truth(probability, truth)
+    bands = {index: boundary_band(truth == index, spacing, width) for index in range(1, len(probability))}
+    errors = [_gap(probability[i][band], truth[band] == i, bins) for i, band in bands.items() if band.any()]
+    return fmean(errors) if errors else None
+
+
+def _gap(probability: Tensor, hit: Tensor, bins: int) -> float:
+    """Return Σ_bins | Σ_voxels (p − [voxel is of the class]) | / voxels of one class."""
     gaps = torch.zeros(bins, dtype=torch.float64, device=probability.device)
-    for p, labels in zip(probability.flatten().split(CHUNK), truth.flatten().split(CHUNK), strict=True):
+    for p, hits in zip(probability.flatten().split(CHUNK), hit.flatten().split(CHUNK), strict=True):
         p = p.double()
         which = (p * bins).long().clamp_(0, bins - 1)
-        gaps += torch.bincount(which, weights=p - (labels == index).double(), minlength=bins)
-    return float(gaps.abs().sum())
+        gaps += torch.bincount(which, weights=p - hits.double(), minlength=bins)
+    return float(gaps.abs().sum()) / hit.numel()

@@ -11,13 +11,21 @@ from torch import Tensor
 
 from pyro_dwp.errors import DataError
 from pyro_dwp.files import write_json, write_text
-from pyro_dwp.metrics.calibration import brier_score, calibration_error, negative_log_likelihood
+from pyro_dwp.metrics.calibration import (
+    brier_score,
+    calibration_error,
+    calibration_error_boundary,
+    negative_log_likelihood,
+)
 from pyro_dwp.metrics.labels import label_values
 from pyro_dwp.metrics.overlap import dice, iou, mean_score
+from pyro_dwp.metrics.surface import hausdorff_95
+from pyro_dwp.metrics.uncertainty import entropy, uncertainty_error_correlation, volume_scores
 
 RULE = """\
 dice and iou of a case: mean over the foreground labels in its truth or its prediction; 1 if neither has any.
--: the label is in neither, or the value is unknown; means and deviations are over the cases that have a value."""
+-: the label is in neither (hd95, in mm: not in both), or the value is unknown; means and deviations are over the cases that have
+a value."""
 
 Row = Mapping[str, float | None]
 
@@ -28,13 +36,19 @@ def score_case(
     classes: int,
     probability: Tensor | None = None,
     labels: Sequence[int] | None = None,
+    spacing: Sequence[float] | None = None,
+    volumes: Tensor | None = None,
 ) -> dict[str, float | None]:
     """Return every score of one case.
 
     `dice` and `iou` are means over the foreground classes that occur in the truth or in the prediction; a class that occurs in
     neither is not scored, and if no foreground occurs at all, both are 1. With more than two classes `dice_1`, `iou_1`,
-    `dice_2`, … follow, None for a class that does not occur. With probabilities, `negative_log_likelihood` (nats per voxel),
-    `brier` and `calibration_error` are added.
+    `dice_2`, … follow, None for a class that does not occur.
+
+    - With a spacing, `hd95` is added likewise: the 95 % Hausdorff distance in mm of classes that occur in both (`hausdorff_95`).
+    - With probabilities, `negative_log_likelihood` (nats per voxel), `brier`, `calibration_error` and
+      `uncertainty_error_correlation` of the predictive entropy; with a spacing, too, `calibration_error_boundary` (5 mm).
+    - With sampled volumes and a spacing, `volume_ml`, `predicted_volume_ml` and `volume_covered` (`volume_scores`).
 
     Args:
         prediction: predicted classes, integers, (D, H, W).
@@ -42,6 +56,8 @@ def score_case(
         classes: C, the background (0) included.
         probability: predicted probabilities, (C, D, H, W).
         labels: label of each class, of length C, that names its columns; None takes the class itself.
+        spacing: distance between voxels along D, H, W, in mm.
+        volumes: expected number of foreground voxels under each of S sampled networks, (S,).
 
     Raises:
         DataError: if shapes differ or a class is outside 0 to C - 1.
@@ -58,34 +74,57 @@ def score_case(
                 "Map its labels (label_map), or use a network with more classes."
             )
     names = dict(enumerate(labels or range(classes)))
-    dices, ious = ({names[c]: s for c, s in score(prediction, truth).items()} for score in (dice, iou))
-    scores = label_columns(dices, ious, [names[c] for c in range(1, classes)])
+    found = {
+        score: {names[c]: s for c, s in row.items()} for score, row in mask_scores(prediction, truth, spacing).items()
+    }
+    scores = label_columns(found, [names[c] for c in range(1, classes)])
     if probability is not None:
         scores["negative_log_likelihood"] = negative_log_likelihood(probability, truth)
         scores["brier"] = brier_score(probability, truth)
         scores["calibration_error"] = calibration_error(probability, truth)
+        if spacing is not None:
+            scores["calibration_error_boundary"] = calibration_error_boundary(probability, truth, spacing)
+        scores["uncertainty_error_correlation"] = uncertainty_error_correlation(
+            entropy(probability), prediction != truth
+        )
+    if volumes is not None and spacing is not None:
+        scores |= volume_scores(volumes, truth, math.prod(spacing))
     return scores
 
 
-def label_columns(
-    dices: Mapping[int, float], ious: Mapping[int, float], labels: Sequence[int]
-) -> dict[str, float | None]:
-    """Return one case's overlap as columns of a table: the means and, for several labels, each label's score or None.
+def mask_scores(
+    prediction: Tensor, truth: Tensor, spacing: Sequence[float] | None = None
+) -> dict[str, dict[int, float]]:
+    """Return the scores that a mask has: score → label → value, for `label_columns`.
 
     Args:
-        dices: label → Dice, for the labels that occur in the case.
-        ious: label → IoU, likewise.
+        prediction: predicted labels, integers, (D, H, W).
+        truth: true labels, same shape.
+        spacing: distance between voxels along D, H, W, in mm; None where it is not known, and `hd95` is left out.
+
+    Raises:
+        DataError: if the shapes differ, or a volume does not hold labels (`label_values`).
+    """
+    overlap = {"dice": dice(prediction, truth), "iou": iou(prediction, truth)}
+    return overlap if spacing is None else overlap | {"hd95": hausdorff_95(prediction, truth, spacing)}
+
+
+def label_columns(found: Mapping[str, Mapping[int, float]], labels: Sequence[int]) -> dict[str, float | None]:
+    """Return one case's scores as columns of a table: the means and, for several labels, each label's score or None.
+
+    Args:
+        found: score → label → value, as `mask_scores` returns it.
         labels: foreground labels of all cases of the table.
 
     Example:
-        >>> label_columns({1: 1.0}, {1: 1.0}, [1])
-        {'dice': 1.0, 'iou': 1.0}
+        >>> label_columns({"dice": {1: 1.0}, "hd95": {}}, [1])
+        {'dice': 1.0, 'hd95': None}
     """
     columns: dict[str, float | None] = {}
-    for name, found in (("dice", dices), ("iou", ious)):
-        columns[name] = mean_score(found)
+    for name, values in found.items():
+        columns[name] = mean_score(values) if values or name in ("dice", "iou") else None
         if len(labels) > 1:
-            columns.update({f"{name}_{label}": found.get(label) for label in labels})
+            columns.update({f"{name}_{label}": values.get(label) for label in labels})
     return columns
 
 

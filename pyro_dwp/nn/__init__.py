@@ -6,10 +6,26 @@ from typing import Annotated
 from torch import nn
 
 from pyro_dwp.nn.check import check_network
+from pyro_dwp.nn.fcn import FCN
+from pyro_dwp.nn.networks import load_network, read_network, save_network, snapshot_files
+from pyro_dwp.nn.precision import Precision, run_in
+from pyro_dwp.nn.slices import slice_by_slice
 from pyro_dwp.nn.unet import UNet
 from pyro_dwp.settings import Offers
 
 NetworkFactory = Annotated[Callable[[], nn.Module], Offers("pyro_dwp.nn")]
 """Annotation of a script's parameter that takes the class of a network; the short names are those of this package."""
 
-__all__ = ["NetworkFactory", "UNet", "check_network"]
+__all__ = [
+    "FCN",
+    "NetworkFactory",
+    "Precision",
+    "UNet",
+    "check_network",
+    "load_network",
+    "read_network",
+    "run_in",
+    "save_network",
+    "slice_by_slice",
+    "snapshot_files",
+]

@@ -11,11 +11,16 @@ def check_network(network: nn.Module, image: Tensor) -> None:
 
     Args:
         network: its parameters stay as they are.
-        image: (C, D, H, W) or (C, H, W).
+        image: (C, D, H, W), or (C, H, W) for a network on images alone.
 
     Raises:
-        ConfigError: if the network cannot take the image.
+        ConfigError: if the network cannot take the image, or has three dimensions and the image a single slice.
     """
+    if getattr(network, "ndim", None) == 3 and image.shape[-1] == 1:
+        raise ConfigError(
+            f"A network with ndim 3 needs volumes, but the images have a single slice: {tuple(image.shape[1:])} voxels on its "
+            "grid. Set network.ndim to 2 (--network.ndim 2), or preprocess.grid to several slices."
+        )
     try:
         with torch.no_grad():
             network(image[None])

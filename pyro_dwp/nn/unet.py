@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from pyro_dwp.checks import checked
 from pyro_dwp.errors import ConfigError
+from pyro_dwp.nn.slices import slice_by_slice
 
 Channels = Annotated[int, Ge(1), Le(4096)]
 
@@ -93,7 +94,7 @@ class UNet(nn.Module):
         in_channels: C of the image, e.g. the number of MRI sequences.
         classes: C of the output, background included.
         channels: width of the full-resolution stem, then of each level below it. Four widths are three levels.
-        ndim: 3 for volumes, 2 for slices.
+        ndim: 3 for volumes; 2 for images, and for volumes whose slices across the last axis are segmented one by one.
 
     Raises:
         ConfigError: if `ndim` is neither 2 nor 3, `channels` has fewer than two widths, or a number is outside its range.
@@ -145,11 +146,12 @@ class UNet(nn.Module):
             features.append(self.get_submodule(f"down{2 * level + 2}")(x))
         return features
 
+    @slice_by_slice
     def forward(self, x: Tensor) -> Tensor:
         """Return logits on the grid of the image.
 
         Args:
-            x: image, (B, in_channels, D, H, W), or (B, in_channels, H, W) where ndim is 2.
+            x: image, (B, in_channels, D, H, W); where ndim is 2 also (B, in_channels, H, W).
 
         Returns:
             Logits, (B, classes, D, H, W) or (B, classes, H, W).

@@ -3,18 +3,20 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from rich.progress import track
 from torch import Tensor
 
-from pyro_dwp.data import CaseSource, Preprocess, Scan, check_labels, labels_of_classes
+from pyro_dwp.checks import checked_dataclass
+from pyro_dwp.data import CaseSource, Preprocess, Scan, Split, check_labels, labels_of_classes
 from pyro_dwp.errors import DataError
 from pyro_dwp.metrics import CaseTable, score_case
+from pyro_dwp.nn.windows import Network
 from pyro_dwp.predict.output import write_prediction
-from pyro_dwp.predict.posterior import Prediction
+from pyro_dwp.predict.posterior import Prediction, Samples
 from pyro_dwp.predict.volumes import predict_scan
-from pyro_dwp.predict.windows import Network
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,9 @@ def score_cases(
     samples: int,
     seed: int,
     folder: Path | None = None,
+    maps: bool = True,
     device: torch.device | str = "cpu",
+    window: Sequence[int] | None = None,
 ) -> Iterator[ScoredCase]:
     """Predict cases on their own grids and score them against their labels.
 
@@ -55,8 +59,10 @@ def score_cases(
         preprocess: as in training; its label map is applied to the truth.
         samples: posterior samples S.
         seed: of the samples; every case sees the same networks.
-        folder: where the maps are written as NIfTI files; None writes nothing.
+        folder: where masks and maps are written; None writes nothing.
+        maps: whether probability and uncertainty are written beside the masks.
         device: of the networks that `draw` returns.
+        window: edges of a sliding window on the network's grid, voxels; None for the whole volume at once.
 
     Raises:
         DataError: if a case has no label, or a class that the network does not know.
@@ -66,13 +72,14 @@ def score_cases(
         truth = preprocess.mapped_label(scan)
         if truth is None:
             raise DataError(f"Case {name} has no label to score a prediction by. Name a folder of labels.")
-        prediction = predict_scan(draw, scan, preprocess, samples, seed, device=device)
+        prediction = predict_scan(draw, scan, preprocess, samples, seed, window, device=device)
         classes = len(prediction.probability)
         check_labels(truth, classes, scan.label_place)
         if folder is not None:
-            write_prediction(folder, prediction, scan, preprocess)
+            write_prediction(folder, prediction, scan, preprocess, maps)
         labels = labels_of_classes(preprocess.label_map, classes)
-        scores = score_case(prediction.mask, truth, classes, prediction.probability, labels)
+        found = prediction.probability, labels, scan.spacing, prediction.volumes
+        scores = score_case(prediction.mask, truth, classes, *found)
         yield ScoredCase(scan, truth, prediction, scores)
 
 
@@ -93,3 +100,49 @@ def tabulate(cases: Iterable[ScoredCase], total: int, title: str, kept: int = 3)
         table.add(case.scan.name, case.scores)
         shown += [case] if number in places else []
     return table, shown
+
+
+@checked_dataclass
+class Scoring:
+    """How a run predicts and scores the scans that it did not learn from.
+
+    Args:
+        samples: networks drawn from the posterior to predict with.
+        score: scans that are scored at the end; with validation the test scans are never predicted.
+        maps: whether maps of probability and uncertainty are written beside the masks of these scans.
+    """
+
+    samples: Samples = 10
+    score: Literal["test", "validation"] = "test"
+    maps: bool = True
+
+    def table(
+        self,
+        draw: Callable[[], Network],
+        source: CaseSource,
+        split: Split,
+        preprocess: Preprocess,
+        seed: int,
+        folder: Path,
+        device: torch.device | str = "cpu",
+        window: Sequence[int] | None = None,
+    ) -> tuple[CaseTable, list[ScoredCase]]:
+        """Predict the scans, write the results to predictions/ in a folder, and score them, showing progress.
+
+        Args:
+            draw: returns one sampled network.
+            source: of the cases.
+            split: whose held-out part is scored.
+            preprocess: as in training.
+            seed: of the samples.
+            folder: of the run.
+            device: of the networks.
+            window: edges of a sliding window on the network's grid, voxels; None for the whole volume at once.
+
+        Returns:
+            The table of scores, and a few cases for figures.
+        """
+        names, output = split.held_out(self.score), folder / "predictions"
+        how = self.samples, seed, output, self.maps, device, window
+        cases = score_cases(draw, source, names, preprocess, *how)
+        return tabulate(cases, len(names), f"{self.score} scans")

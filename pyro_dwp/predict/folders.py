@@ -1,4 +1,4 @@
-"""Score a folder of predicted masks against a folder of true ones, both NIfTI, matched by file name.
+"""Score a folder of predicted masks against a folder of true ones, NIfTI or PNG, matched by file name.
 
 Labels are compared as values, such as {0, 1, 2, 4}. Where labels.json beside the masks says that they hold merged classes, the
 truths are mapped in the same way first.
@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
-from pyro_dwp.data import expand, map_labels, nifti_files, read_label
-from pyro_dwp.data.nifti import load_volume
+from pyro_dwp.data import expand, map_labels, read_label, scan_files
 from pyro_dwp.data.paths import MASK, RESULT
-from pyro_dwp.data.reading import whole_labels
+from pyro_dwp.data.reading import load_volume, whole_labels
 from pyro_dwp.errors import DataError
-from pyro_dwp.metrics import CaseTable, dice, iou, label_columns, label_values
+from pyro_dwp.metrics import CaseTable, label_columns, label_values, mask_scores
 from pyro_dwp.predict.output import FILE, MaskLabels
 
 MANY = 20  # labels that only the masks have; more, and the files are scans
@@ -37,8 +37,8 @@ class FolderScores:
 def pair_files(predictions: str | Path, truths: str | Path) -> tuple[dict[str, tuple[Path, Path]], list[str]]:
     """Pair each predicted mask with the truth of the same case.
 
-    NAME.nii.gz and NAME_mask.nii.gz both belong to the truth NAME.nii.gz. The maps of probability and uncertainty that
-    `write_prediction` leaves beside NAME_mask.nii.gz are not masks and are left out.
+    NAME.nii.gz and NAME_mask.nii.gz both belong to the truth NAME.nii.gz, and so for PNG. The maps of probability and uncertainty
+    that `write_prediction` leaves beside a mask are not masks and are left out.
 
     Args:
         predictions: folder of masks; ~ and environment variables are replaced.
@@ -48,9 +48,9 @@ def pair_files(predictions: str | Path, truths: str | Path) -> tuple[dict[str, t
         Name of the truth → (prediction, truth), sorted by name; and the names of truths without a prediction.
 
     Raises:
-        DataError: if a folder is missing or has no NIfTI file, a prediction has no truth, or a truth two predictions.
+        DataError: if a folder is missing or has no scan, a prediction has no truth, or a truth two predictions.
     """
-    predicted, known = nifti_files(predictions, results=True), nifti_files(truths, results=True)
+    predicted, known = scan_files(predictions, results=True), scan_files(truths, results=True)
     pairs: dict[str, tuple[Path, Path]] = {}
     alone = []
     for name, path in predicted.items():
@@ -81,7 +81,7 @@ def score_folders(
     label_map: Mapping[int, int] | None = None,
     allow_missing: bool = False,
 ) -> FolderScores:
-    """Return Dice and IoU of each predicted mask that a folder holds.
+    """Return Dice, IoU and the 95 % Hausdorff distance (mm) of each predicted mask that a folder holds.
 
     A case is scored over the foreground labels that occur in its truth or its prediction, see `metrics.score_case`.
 
@@ -115,11 +115,11 @@ def score_folders(
         )
     truth_map = known if classes and label_map is None else label_map
     mask_map = label_map if stored is not None and not classes else None
-    overlaps: dict[str, tuple[dict[int, float], dict[int, float]]] = {}
+    scored: dict[str, dict[str, dict[int, float]]] = {}
     predicted, true = {0}, {0}
     for case, paths in pairs.items():
-        prediction, truth = read_pair(*paths, mask_map, truth_map)
-        overlaps[case] = dice(prediction, truth), iou(prediction, truth)
+        prediction, truth, spacing = read_pair(*paths, mask_map, truth_map)
+        scored[case] = mask_scores(prediction, truth, spacing)
         predicted |= {*label_values(prediction)}
         true |= {*label_values(truth)}
     strangers = predicted - true
@@ -129,8 +129,8 @@ def score_folders(
             f"{sorted(strangers)[:5]}. They look like scans. Name the folder of the masks."
         )
     table = CaseTable()
-    for case, scores in overlaps.items():
-        table.add(case, label_columns(*scores, sorted((predicted | true) - {0})))
+    for case, scores in scored.items():
+        table.add(case, label_columns(scores, sorted((predicted | true) - {0})))
     for strange, where, other in ((true - predicted, "truths", "mask"), (strangers, "masks", "truth")):
         if strange and stored is None and label_map is None:
             notes.append(
@@ -142,8 +142,8 @@ def score_folders(
 
 def read_pair(
     prediction: Path, truth: Path, mask_map: Mapping[int, int] | None, truth_map: Mapping[int, int] | None
-) -> tuple[Tensor, Tensor]:
-    """Read a predicted and a true mask on one grid, int64 (D, H, W).
+) -> tuple[Tensor, Tensor, list[float]]:
+    """Read a predicted and a true mask on one grid, int64 (D, H, W), and the distance between voxels along each axis in mm.
 
     Args:
         prediction: file of the mask.
@@ -156,4 +156,5 @@ def read_pair(
     """
     known = load_volume(truth, dtype=None)
     masks = map_labels(read_label(prediction, known), mask_map, str(prediction))
-    return masks, map_labels(whole_labels(known), truth_map, str(truth))
+    spacing = np.linalg.norm(known.affine[:3, :3], axis=0).tolist()
+    return masks, map_labels(whole_labels(known), truth_map, str(truth)), spacing

@@ -1,4 +1,4 @@
-"""Predictions as NIfTI files, in the labels of the user, and a note of what their numbers mean.
+"""Predictions in the format of the scan, in the labels of the user, and a note of what their numbers mean.
 
     NAME_mask.nii.gz                 most probable label of each voxel
     NAME_probability.nii.gz          of the foreground; with more than two classes NAME_probability_LABEL, one for each
@@ -6,10 +6,15 @@
     NAME_mutual_information.nii.gz   nats
     labels.json                      {"masks": "labels" or "classes", "label_map": label → class or null}
 
+Of a PNG scan they are PNG images, NAME_mask.png and so on; of a stack of PNG slices, folders NAME_mask/ with slices of the same
+names. The maps are then 16-bit greyscale, in which 65535, white, is the largest value there can be: 1 for a probability, the
+logarithm of the number of classes for entropy and mutual information.
+
 If the label map gives each class one label, masks hold these labels. If it merges several, a mask cannot say which was meant, and
 holds the classes. labels.json says which, so that `score_folders` compares like with like.
 """
 
+import math
 import tempfile
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
@@ -17,10 +22,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
-from pyro_dwp.data import Preprocess, Scan, case_name, labels_of_classes, write_volume
+from pyro_dwp.data import Preprocess, Scan, case_name, labels_of_classes, write_png, write_volume
 from pyro_dwp.data.paths import MASK, RESULT
+from pyro_dwp.data.png import LARGEST
 from pyro_dwp.errors import DataError
 from pyro_dwp.files import read_json, write_json
 from pyro_dwp.predict.posterior import Prediction
@@ -113,16 +121,19 @@ def check_output(output: Path, names: Collection[str], inputs: Path, overwrite: 
         )
 
 
-def write_prediction(folder: Path, prediction: Prediction, scan: Scan, preprocess: Preprocess) -> dict[str, Path]:
-    """Write a prediction as NIfTI volumes on the grid of the scan's own file, each whole or not at all, and labels.json.
+def write_prediction(
+    folder: Path, prediction: Prediction, scan: Scan, preprocess: Preprocess, maps: bool = True
+) -> dict[str, Path]:
+    """Write a prediction on the grid and in the format of the scan's own file, each file whole or not at all, and labels.json.
 
-    The mask has the smallest unsigned integer type that holds its labels; the maps are float32.
+    The mask has the smallest unsigned integer type that holds its labels; the maps are float32, or 16-bit greyscale of PNG.
 
     Args:
         folder: made if it is missing.
         prediction: on the scan's grid, (D, H, W).
         scan: that was predicted; names the files.
         preprocess: of the run, for its label map.
+        maps: write probability, entropy and mutual information beside the mask; compressing them takes longer than predicting.
 
     Returns:
         What each file holds, e.g. "mask", → its path.
@@ -133,15 +144,25 @@ def write_prediction(folder: Path, prediction: Prediction, scan: Scan, preproces
     classes = len(prediction.probability)
     labels = labels_of_classes(preprocess.label_map, classes) or list(range(classes))
     if classes == 2:
-        maps = {"probability": 1 - prediction.probability[0]}
+        volumes = {"probability": 1 - prediction.probability[0]}
     else:
-        maps = {f"probability_{labels[index]}": prediction.probability[index] for index in range(1, classes)}
-    maps |= {"entropy": prediction.entropy, "mutual_information": prediction.mutual_information}
+        volumes = {f"probability_{labels[index]}": prediction.probability[index] for index in range(1, classes)}
+    most = dict.fromkeys(volumes, 1.0)
+    volumes |= {"entropy": prediction.entropy, "mutual_information": prediction.mutual_information}
     mask = torch.tensor(labels)[prediction.mask.cpu()]
-    kind = np.min_scalar_type(max(labels))
     write_json(folder / FILE, asdict(MaskLabels.of(preprocess, classes)))
-    paths = {"mask": write_volume(folder / f"{scan.name}{MASK}.nii.gz", mask, scan.affine, kind, scan.origin)}
-    for name, volume in maps.items():
-        path = folder / f"{scan.name}_{name}.nii.gz"
-        paths[name] = write_volume(path, volume, scan.affine, np.float32, scan.origin)
+    paths = {"mask": _write(folder / f"{scan.name}{MASK}", mask, scan, np.min_scalar_type(max(labels)))}
+    for name, volume in volumes.items() if maps else ():
+        path = folder / f"{scan.name}_{name}"
+        paths[name] = _write(path, volume, scan, np.float32, LARGEST / most.get(name, math.log(classes)))
     return paths
+
+
+def _write(path: Path, volume: Tensor, scan: Scan, dtype: npt.DTypeLike, steps: float | None = None) -> Path:
+    """Write a mask, or a map, in the format of its scan: of PNG as 16-bit numbers, `steps` to a unit; path without extension."""
+    origin = scan.origin
+    if origin is not None and origin.header is None:
+        whole = volume if steps is None else (volume * steps).round().to(torch.int64)
+        return write_png(path, whole, origin.images[0], deep=steps is not None)
+    header = origin.header if origin else None
+    return write_volume(path.with_name(f"{path.name}.nii.gz"), volume, scan.affine, dtype, header)

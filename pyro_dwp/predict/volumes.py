@@ -3,13 +3,15 @@
 Axis letters: C channels or classes, D H W voxels of the scan, d h w voxels of the network's grid.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 
 from pyro_dwp.data import Prepared, Preprocess, Scan
-from pyro_dwp.predict.posterior import Prediction, entropy, posterior_predictive
-from pyro_dwp.predict.windows import Network
+from pyro_dwp.metrics import entropy
+from pyro_dwp.nn.windows import Network
+from pyro_dwp.predict.posterior import Prediction, posterior_predictive
 
 
 def on_scan_grid(prediction: Prediction, prepared: Prepared, preprocess: Preprocess) -> Prediction:
@@ -18,7 +20,8 @@ def on_scan_grid(prediction: Prediction, prepared: Prepared, preprocess: Preproc
     Probability and mutual information are interpolated linearly, and the entropy is that of the interpolated
     probability. Between the voxels of a coarser grid, where the boundary could be anywhere, the entropy rises. The
     mutual information, which is about the weights, does not; it still lies between 0 and the entropy, because entropy is
-    concave. Outside the crop to the head the background is certain.
+    concave. Outside the crop to the head the background is certain. Volumes keep their size in mm³, and are counted in the
+    scan's voxels.
 
     Args:
         prediction: maps over (d, h, w).
@@ -31,7 +34,9 @@ def on_scan_grid(prediction: Prediction, prepared: Prepared, preprocess: Preproc
     background = [1.0] + [0.0] * (len(prediction.probability) - 1)
     probability = preprocess.restore(prediction.probability, prepared, fill=background)
     mutual_information = preprocess.restore(prediction.mutual_information[None], prepared)[0]
-    return Prediction(probability, entropy(probability), mutual_information)
+    ratio = math.prod(stop - start for start, stop in prepared.box) / prediction.entropy.numel()
+    volumes = None if prediction.volumes is None else prediction.volumes.cpu() * ratio
+    return Prediction(probability, entropy(probability), mutual_information, volumes)
 
 
 def predict_scan(

@@ -1,5 +1,6 @@
 """Priors over convolution kernels, one family in each file."""
 
+from pyro_dwp.priors.around import AroundSource
 from pyro_dwp.priors.assign import Assigned, Rule
 from pyro_dwp.priors.base import Prior
 from pyro_dwp.priors.deep_weight import DeepWeight, DeepWeightDensity, DeepWeightFit, DeepWeightPrior
@@ -13,9 +14,11 @@ from pyro_dwp.priors.mixture import Mixture, MixtureDensity, MixtureFit
 from pyro_dwp.priors.pretrained import Pretrained
 from pyro_dwp.priors.scale_mixture import ScaleMixture
 from pyro_dwp.priors.scaled import ScaledPrior
+from pyro_dwp.priors.source_posterior import SourcePosterior
 from pyro_dwp.priors.student_t import StudentT
 
 __all__ = [
+    "AroundSource",
     "Assigned",
     "DeepWeight",
     "DeepWeightDensity",
@@ -42,6 +45,7 @@ __all__ = [
     "Rule",
     "ScaleMixture",
     "ScaledPrior",
+    "SourcePosterior",
     "StudentT",
     "Trainer",
 ]

@@ -9,11 +9,13 @@ from pyro_dwp.report.files import save_figure
 from pyro_dwp.report.kernel_grids import compare_kernels, kernels
 from pyro_dwp.report.run_figures import draw_case, draw_run
 from pyro_dwp.report.slices import slices
+from pyro_dwp.report.tables import experiment_tables
 
 __all__ = [
     "compare_kernels",
     "draw_case",
     "draw_run",
+    "experiment_tables",
     "kernels",
     "learning_curves",
     "save_figure",

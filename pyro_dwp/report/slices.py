@@ -58,7 +58,7 @@ def slices(
             )
     axis, index = densest_slice(prediction if truth is None or not truth.any() else truth, spacing)
     across, along = (edge for number, edge in enumerate(spacing) if number != axis)
-    image = _plane(scan, axis, index)
+    image = plane(scan, axis, index)
     masks = {"Scan": None, "Truth": truth, "Prediction": prediction}
     if truth is None:
         del masks["Truth"]
@@ -69,9 +69,9 @@ def slices(
     figure.suptitle(f"{title}, {where}" if title else where, fontsize=11)
     panels = figure.subplots(1, len(masks) + 1)
     for axes, (name, mask) in zip(panels, masks.items(), strict=False):
-        _overlay(axes, image, None if mask is None else _plane(mask, axis, index))
+        overlay(axes, image, None if mask is None else plane(mask, axis, index))
         axes.set_title(name, fontsize=10)
-    shown = panels[-1].imshow(_plane(uncertainty, axis, index), cmap="magma", vmin=0, vmax=math.log(classes), **VOXELS)
+    shown = panels[-1].imshow(plane(uncertainty, axis, index), cmap="magma", vmin=0, vmax=math.log(classes), **VOXELS)
     panels[-1].set_title("Uncertainty", fontsize=10)
     figure.colorbar(shown, ax=panels[-1], label=uncertainty_label, shrink=0.9)
     for axes in panels:
@@ -80,7 +80,7 @@ def slices(
 
 
 def densest_slice(labels: Tensor, spacing: Sequence[float]) -> tuple[int, int]:
-    """Return the axis of widest spacing, and the slice across it that has the most foreground.
+    """Return the axis of widest spacing, and the slice across it that has the most foreground; of a single slice, itself.
 
     Among axes whose spacing agrees to a micrometre the last one is taken; without foreground, the middle slice.
 
@@ -95,17 +95,17 @@ def densest_slice(labels: Tensor, spacing: Sequence[float]) -> tuple[int, int]:
         >>> densest_slice(labels, (1.0, 1.0, 3.0))
         (2, 2)
     """
-    axis = max(range(3), key=lambda number: (round(spacing[number], 3), number))
+    axis = max(range(3), key=lambda number: (labels.shape[number] == 1, round(spacing[number], 3), number))
     counts = (labels != 0).sum(dim=[other for other in range(3) if other != axis])
     return axis, int(counts.argmax()) if counts.any() else len(counts) // 2
 
 
-def _plane(volume: Tensor, axis: int, index: int) -> np.ndarray:
+def plane(volume: Tensor, axis: int, index: int) -> np.ndarray:
     """Return one slice, the first of its two axes running to the right and the second upwards."""
     return volume.detach().cpu().select(axis, index).T.numpy()
 
 
-def _overlay(axes: "Axes", image: np.ndarray, mask: np.ndarray | None) -> None:
+def overlay(axes: "Axes", image: np.ndarray, mask: np.ndarray | None) -> None:
     """Show an image in grey, from its 0.5th to its 99.5th percentile, and a colour over each class of a mask."""
     from matplotlib.colors import ListedColormap
 

@@ -22,7 +22,7 @@ ROOT = Path("runs")
 CONFIG = "config.yaml"
 PROVENANCE = "provenance"
 RESULTS = ("metrics.json", "networks/*.safetensors", "*.nii.gz", "bank.safetensors", "prior.safetensors")
-FREE = frozenset({"resume", "overwrite", "name", "device", "threads"})  # settings that a resumed run may change
+FREE = frozenset({"resume", "overwrite", "name", "device", "threads", "rank_timeout"})  # a resumed run may change these
 
 
 class Run:
@@ -44,11 +44,7 @@ class Run:
             raise ConfigError("--resume continues a run and --overwrite deletes it. Give one of them.")
         if overwrite and name is None:
             raise ConfigError("--overwrite deletes a run. Say which with --name.")
-        if name is not None and ({"/", ".."} & {*Path(name).parts} or not 0 < len(name.strip("./")) <= 200):
-            raise ConfigError(f"--name is a folder below {ROOT}/ and cannot be {name!r}.")
-        place = ROOT if ROOT.exists() else Path.cwd()
-        if not place.is_dir() or not os.access(place, os.W_OK):
-            raise ConfigError(f"No run can be written to {place.absolute()}. Work in a folder that you may write to.")
+        check_place(name)
         if resume:
             self.folder = run_to_resume(call.script.stem, name)
             if changed := differences(read_config(self.folder), call.settings):
@@ -88,6 +84,19 @@ class Run:
             shutil.rmtree(self.folder, ignore_errors=True)
         elif isinstance(error, KeyboardInterrupt) and not str(error) and (self.folder / CONFIG).exists():
             raise Interrupted(f"Stopped, but kept. Go on with --resume --name {self.folder.relative_to(ROOT)}.")
+
+
+def check_place(name: str | None) -> None:
+    """Check that a run can have this name, and that runs can be written.
+
+    Raises:
+        ConfigError: if the name leads out of runs/, or that folder cannot be written to.
+    """
+    if name is not None and ({"/", ".."} & {*Path(name).parts} or not 0 < len(name.strip("./")) <= 200):
+        raise ConfigError(f"--name is a folder below {ROOT}/ and cannot be {name!r}.")
+    place = ROOT if ROOT.exists() else Path.cwd()
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise ConfigError(f"No run can be written to {place.absolute()}. Work in a folder that you may write to.")
 
 
 def resumable(folder: Path) -> bool:
@@ -130,12 +139,13 @@ def read_config(folder: Path | str) -> dict[str, Any]:
 
 
 def differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """List the settings in which a resumed run would differ from itself; a schedule may grow longer."""
+    """List the settings in which a resumed run would differ from itself; a schedule may grow longer, unless it is a cosine."""
     before, now = _flat(stored), _flat(given)
     lines = []
     for key in sorted(before.keys() | now.keys()):
         old, new = before.get(key), now.get(key)
-        grown = key.endswith(".epochs") and isinstance(old, int) and isinstance(new, int) and new > old
+        longer = key.endswith(".epochs") and isinstance(old, int) and isinstance(new, int) and new > old
+        grown = longer and now.get(f"{key.removesuffix('epochs')}decay") != "cosine"  # which a new length bends anew
         if old != new and key not in FREE and not grown:
             lines.append(f"{key} was {old} and is now {new}")
     return lines

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pyro_dwp.settings import Call
+from pyro_dwp.train.ranks import launched
 
 PACKAGES = ("pyro-dwp", "torch", "pyro-ppl", "monai", "numpy")
 
@@ -18,6 +19,7 @@ def provenance(call: Call) -> dict[str, Any]:
     return {
         "command": shlex.join([call.script.name, *call.arguments]),
         "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "processes": launched(),
         "git_revision": git_revision(call.script.parent),
         "python": sys.version.split()[0],
         "versions": {package: importlib.metadata.version(package) for package in PACKAGES},

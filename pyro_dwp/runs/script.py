@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from pyro_dwp.runs.folder import CONFIG, PROVENANCE, Run, read_config, run_to_re
 from pyro_dwp.safe_yaml import read_yaml
 from pyro_dwp.settings import Call, Recipe, merge, resolve
 from pyro_dwp.settings.help import class_help, script_help
-from pyro_dwp.settings.tree import Tree, flags_tree, inside, read_flags
+from pyro_dwp.settings.tree import PLACEHOLDER, Tree, flags_tree, inside, read_flags
+from pyro_dwp.train.ranks import Ranks, first_to_fail, launched
 
 BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 
@@ -24,8 +25,8 @@ def run_script(main: Callable[..., Any], default: str | None = None, argv: Seque
     """Call `main` with settings from config files and flags.
 
     Flags win over `--config` files, later files over earlier ones, and these over the defaults of `main`. Without `--config` the
-    default config is read; with `--resume` and no `--config`, the settings of the run to resume. A `Run` among the arguments is
-    entered as a context manager around the call.
+    default config is read; with `--resume` and no `--config`, the settings of the run to resume. `Ranks` and a `Run` among the
+    arguments are entered as context managers around the call; a script without `Ranks` cannot be started by torchrun.
 
     Args:
         main: the script's function; its annotations and its docstring define the flags.
@@ -43,20 +44,39 @@ def run_script(main: Callable[..., Any], default: str | None = None, argv: Seque
             print(shown, flush=True)
             return 0
         recipe, call = script_settings(main, arguments, default)
+        check_placeholders(recipe)
         built = recipe.build_arguments(call)
-        with next((value for value in built.values() if isinstance(value, Run)), nullcontext()):
+        with ExitStack() as around:
+            for context in _contexts(built, call):
+                around.enter_context(context)
             main(**built)
             sys.stdout.flush()
     except PyroDwpError as error:
-        print(f"error: {error}".splitlines()[0], file=sys.stderr)  # Pyro adds tables of shapes
+        _report(f"error: {error}".splitlines()[0])  # Pyro adds tables of shapes
         return BAD_INPUT
     except KeyboardInterrupt as interrupt:
-        print(f"\n{str(interrupt) or 'Stopped.'}", file=sys.stderr)
+        _report(f"\n{str(interrupt) or 'Stopped.'}")
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     return 0
+
+
+def _report(text: str) -> None:
+    """Print why the script ends, in the first of its processes that fails."""
+    if first_to_fail():
+        print(text, file=sys.stderr, flush=True)
+
+
+def _contexts(built: Mapping[str, Any], call: Call) -> list[Ranks | Run]:
+    """Return what is entered around a script's call: its ranks, then its run."""
+    if launched() > 1 and not any(isinstance(value, Ranks) for value in built.values()):
+        raise ConfigError(
+            f"{call.script.name} runs in one process, but torchrun has started {launched()}. Start it with python."
+        )
+    found = [value for value in built.values() if isinstance(value, Ranks | Run)]
+    return sorted(found, key=lambda value: isinstance(value, Run))
 
 
 def script_settings(main: Callable[..., Any], arguments: Sequence[str], default: str | None) -> tuple[Recipe, Call]:
@@ -94,6 +114,29 @@ def resolve_layers(main: Callable[..., Any], files: Mapping[Path, Tree], flags: 
     return resolve(main, merge(tree, flags))
 
 
+def check_placeholders(value: Any, where: str = "") -> None:
+    """Refuse a setting that begins with "@": it names a job of an experiment, which would have put a path there.
+
+    Settings within a mapping of any values are not looked at: they are those of other scripts.
+
+    Args:
+        value: a recipe, or a setting of one.
+        where: setting that it is.
+
+    Raises:
+        ConfigError: naming the first such setting.
+    """
+    if str(value).startswith(PLACEHOLDER):
+        raise ConfigError(
+            f"{where} is {str(value)!r}, a placeholder that an experiment fills in (run/experiment.py). Without one, give a path "
+            f"of your own: --{where} PATH."
+        )
+    parts = value.arguments if isinstance(value, Recipe) else dict(enumerate(value)) if isinstance(value, list) else {}
+    for name, part in parts.items():
+        flat = isinstance(part, Recipe) and part.slot.flat
+        check_placeholders(part, where if flat else f"{where}.{name}" if where else str(name))
+
+
 def _help_text(main: Callable[..., Any], words: Sequence[str], default: str | None) -> str:
     """Return the help that a command line asks for, by --help or --KEY.help CLASS; "" if it does not ask."""
     flags = read_flags(["--help" if word == "-h" else word for word in words])
@@ -109,7 +152,7 @@ def _help_text(main: Callable[..., Any], words: Sequence[str], default: str | No
 
 
 def read_configs(script: Path, flags: Sequence[tuple[str, str | bool]], default: str | None) -> dict[Path, Tree]:
-    """Read the files of --config: paths, or bare names of those in configs/ beside the script.
+    """Read the files of --config: paths, or names of those in configs/ beside the script, such as lgg or methods/unet_ri.
 
     Without such a flag it reads the config named by `default`; None reads none.
 
@@ -117,18 +160,23 @@ def read_configs(script: Path, flags: Sequence[tuple[str, str | bool]], default:
         ConfigError: if there is no such file, or it does not hold settings.
     """
     names = [value for flag, value in flags if flag == "config"] or ([default] if default else [])
-    beside = {path.stem: path for path in sorted((script.parent / "configs").glob("*.yaml"))}
-    found = {}
-    for name in names:
-        if not isinstance(name, str):
-            raise ConfigError("--config needs a YAML file, or the name of one in run/configs/.")
-        path = Path(name).expanduser()
-        if not path.is_file() and name not in beside:
-            raise ConfigError(f"There is no config {name}. {suggest(name, beside)}")
-        path = path if path.is_file() else beside[name]
-        tree = {key: value for key, value in read_yaml(path).items() if key != PROVENANCE}
-        found[path] = _beside(tree, path.parent)
-    return found
+    if not all(isinstance(name, str) for name in names):
+        raise ConfigError("--config needs a YAML file, or the name of one in run/configs/.")
+    return dict(find_config(str(name), script.parent / "configs") for name in names)
+
+
+def find_config(name: str, folder: Path) -> tuple[Path, Tree]:
+    """Read a config, given by its path or by its name below a folder, such as "methods/unet_ri"; return its path and settings.
+
+    Raises:
+        ConfigError: if there is no such file, or it does not hold settings.
+    """
+    known = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
+    path = Path(name).expanduser()
+    if not path.is_file() and name not in known:
+        raise ConfigError(f"There is no config {name}. {suggest(name, known)}")
+    path = path if path.is_file() else known[name]
+    return path, _beside({key: value for key, value in read_yaml(path).items() if key != PROVENANCE}, path.parent)
 
 
 def _beside(value: Any, folder: Path) -> Any:

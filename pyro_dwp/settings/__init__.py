@@ -4,7 +4,7 @@ This package knows nothing of priors and guides.
 """
 
 from pyro_dwp.settings.classes import Offers
-from pyro_dwp.settings.recipes import Call, Flat, Recipe, instantiate, resolve
+from pyro_dwp.settings.recipes import Call, Flat, Recipe, instantiate, resolve, setting_names
 from pyro_dwp.settings.tree import merge
 
-__all__ = ["Call", "Flat", "Offers", "Recipe", "instantiate", "merge", "resolve"]
+__all__ = ["Call", "Flat", "Offers", "Recipe", "instantiate", "merge", "resolve", "setting_names"]

@@ -14,7 +14,7 @@ from pyro_dwp.settings.tree import CLASS
 
 WIDTH = 34
 COMMON = {
-    "--config FILE": "YAML file of settings: a path, or a name in run/configs/; if given several times, later files win",
+    "--config FILE": "YAML file of settings: a path, or a name in run/configs/ (lgg, methods/unet_ri); later files win",
     "--KEY.help CLASS": "the settings of a class, such as --prior.help gaussian",
 }
 
@@ -50,12 +50,12 @@ def _lines(target: Any, defaults: Mapping[str, Any], prefix: str = "", given: in
         slot, value = slot_of(hint), defaults.get(name, default)
         if hint is Call:
             continue
+        if slot and slot.optional and is_dataclass(slot.base):
+            yield f"{f'--{prefix}{name} null':{WIDTH - 1}} {documented.get(name, '')}".rstrip()
         if slot and (slot.flat or is_dataclass(slot.base)):
             own = vars(default) if is_dataclass(default) and not inspect.isclass(default) else {}
-            inner, below = (
-                (prefix, defaults) if slot.flat else (f"{prefix}{name}.", own | dict(defaults.get(name) or {}))
-            )
-            yield from _lines(slot.base, below, inner, slot.given)
+            inner, below = (prefix, defaults) if slot.flat else (f"{prefix}{name}.", defaults.get(name) or {})
+            yield from _lines(slot.base, own | dict(below), inner, slot.given)
         else:
             known = offered(slot.base, slot.package) if slot else {}
             names = f"one of {', '.join(known)}, package.Class, file.py:Class" if slot else ""

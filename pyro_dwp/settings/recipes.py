@@ -18,7 +18,7 @@ from pyro_dwp.checks import UNIONS, check_values, hints_of, is_plain, literals, 
 from pyro_dwp.errors import ConfigError, PyroDwpError, suggest
 from pyro_dwp.safe_yaml import parse
 from pyro_dwp.settings.classes import Offers, find_class, offered, one_line, public_path
-from pyro_dwp.settings.tree import CLASS, Text, Tree, inside, merge
+from pyro_dwp.settings.tree import CLASS, PLACEHOLDER, Text, Tree, inside, merge
 
 FUNCTION = get_origin(Callable[[], None])
 MISSING = inspect.Parameter.empty
@@ -144,9 +144,9 @@ def _plain(value: Any) -> Any:
 
 
 def _absolute(value: Any) -> Any:
-    """Return a path that is valid in any working folder; one that begins with an environment variable already is."""
+    """Return a path that is valid in any working folder; one that begins with a variable or is a placeholder stays as it is."""
     if isinstance(value, Path):
-        return value if str(value).startswith("$") else Path(os.path.abspath(value.expanduser()))
+        return value if str(value).startswith(("$", PLACEHOLDER)) else Path(os.path.abspath(value.expanduser()))
     return inside(value, _absolute) if isinstance(value, list) else value
 
 
@@ -162,6 +162,17 @@ def parameters_of(target: Any, given: int = 0) -> Iterator[tuple[str, Any, Any]]
         raise ConfigError(f"{public_path(target)} is called with {given} argument(s), but takes {len(named)}.")
     for parameter in named[given:]:
         yield parameter.name, hints.get(parameter.name, Any), parameter.default
+
+
+def setting_names(target: Any, given: int = 0) -> list[str]:
+    """Return the names of the settings of a class or function whose first `given` arguments come from its caller."""
+    names = []
+    for name, hint, _ in parameters_of(target, given):
+        if (slot := slot_of(hint)) and slot.flat:
+            names += setting_names(slot.base, slot.given)
+        elif hint is not Call:
+            names.append(name)
+    return names
 
 
 def resolve(
@@ -182,11 +193,8 @@ def resolve(
     slot, prefix = slot or Slot(target), f"{where}." if where else ""
     parameters = list(parameters_of(target, slot.given))
     flat = {name: found for name, hint, _ in parameters if (found := slot_of(hint)) and found.flat}
-    own = {
-        name: [key for key, hint, _ in parameters_of(it.base, it.given) if hint is not Call]
-        for name, it in flat.items()
-    }
-    legal = [key for name, hint, _ in parameters if hint is not Call for key in own.get(name, [name])]
+    own = {name: setting_names(it.base, it.given) for name, it in flat.items()}
+    legal = setting_names(target, slot.given)
     if unknown := next((key for key in tree if key not in legal), None):
         below = {
             key: f"{n}.{key}" for n, hint, _ in parameters if is_dataclass(hint) for key, *_ in parameters_of(hint)
@@ -199,7 +207,8 @@ def resolve(
             arguments[name] = Call
         elif name in flat:
             part = {key: tree[key] for key in own[name] if key in tree}
-            arguments[name] = resolve(flat[name].base, part, where, flat[name], complete)
+            known = {} if default is MISSING else _default_tree(default)
+            arguments[name] = resolve(flat[name].base, merge(known, part), where, flat[name], complete)
         elif name in tree or default is not MISSING or ((own_slot := slot_of(hint)) and own_slot.nameless):
             known = {} if default is MISSING else _default_tree(default)
             value = merge({name: known}, {name: tree[name]})[name] if name in tree else known

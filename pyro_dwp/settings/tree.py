@@ -11,6 +11,7 @@ from pyro_dwp.errors import ConfigError
 
 Tree = dict[str, Any]
 CLASS = "class"
+PLACEHOLDER = "@"  # begins a path that an experiment fills in: "@JOB/FILE", a result of one of its jobs
 
 
 class Text(str):

@@ -10,6 +10,7 @@ from pyro_dwp.train.loop import Task, fit
 from pyro_dwp.train.machine import Machine, configure_pyro
 from pyro_dwp.train.optim import JointAdam
 from pyro_dwp.train.point import PointTask
+from pyro_dwp.train.ranks import Ranks
 from pyro_dwp.train.schedule import Schedule
 from pyro_dwp.train.svi import SVI
 from pyro_dwp.train.variational import VariationalTask, draw_network
@@ -23,6 +24,7 @@ __all__ = [
     "Logbook",
     "Machine",
     "PointTask",
+    "Ranks",
     "SVI",
     "Schedule",
     "Task",

@@ -22,7 +22,7 @@ from pyro_dwp.files import check_header, check_tensors, read_tensors, remove_lef
 
 FILE = Path("checkpoint") / "last.safetensors"
 KIND = "checkpoint"
-FORMAT = 2
+FORMAT = 3
 IMPLEMENTATION = ("fused", "foreach", "capturable", "differentiable")
 EXTRA = "_extra_state"
 DAMAGED = (

@@ -35,6 +35,10 @@ class History:
         """Median over the epochs of the wall time of an optimisation step, in seconds, without validation."""
         return statistics.median(self.column("seconds_per_step"))
 
+    def cost(self) -> dict[str, float]:
+        """Return the wall times of the training, in seconds, for metrics.json."""
+        return {"seconds": self.seconds, "seconds_per_step": self.seconds_per_step}
+
     def column(self, name: str) -> list[float]:
         """Return one quantity over the epochs that have it, e.g. "validation/dice"."""
         return [row[name] for row in self.rows if name in row]

@@ -17,7 +17,7 @@ class Logbook:
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder, Logbook(Path(folder)) as logbook:
-        ...     logbook.scalars(1, {"train/loss": 2.0, "rate/theta": 1e-3})
+        ...     logbook.scalars(1, {"train/loss": 2.0, "rate/posterior": 1e-3})
         ...     len(list(Path(folder).glob("events.*")))
         1
     """

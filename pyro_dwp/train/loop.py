@@ -3,13 +3,14 @@
 What is trained is a `Task`; the loop decides the order of the items, lowers the learning rate, keeps history and checkpoints,
 and stops. A run that is killed at any moment and resumed takes the same steps, bit for bit on a CPU, as an uninterrupted one:
 the order of an epoch depends on (seed, epoch) alone, and a checkpoint holds weights, optimiser, rate rule and torch's random
-numbers as they were at the end of an epoch.
+numbers as they were at the end of an epoch. Several processes may share the steps of a run, see `ranks.py`.
 """
 
 import math
 import time
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +18,6 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from pyro_dwp.errors import CheckpointError, ConfigError, Interrupted, TrainingError
 from pyro_dwp.files import check_header
@@ -25,7 +25,8 @@ from pyro_dwp.train import checkpoint
 from pyro_dwp.train.history import FILE as HISTORY
 from pyro_dwp.train.history import History, Row
 from pyro_dwp.train.progress import Display, describe
-from pyro_dwp.train.schedule import Schedule
+from pyro_dwp.train.ranks import Ranks
+from pyro_dwp.train.schedule import RateRule, Schedule
 
 CURES = (
     "The checkpoint of an earlier epoch is intact. Usual cures: a lower schedule.learning_rate, clipped gradients, and a look "
@@ -37,7 +38,8 @@ AT_FIRST = {
     "kl": "for kl, a prior whose support is not all real numbers (such as HalfNormal or Uniform) under a guide over all of them, "
     "or a mean or scale of prior or guide that is NaN",
 }
-PLATEAU_STATE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
+UNKNOWN = "values of the training items, or weights to start from, that are not finite"
+RULE_STATE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
 
 
 class State(BaseModel):
@@ -46,7 +48,7 @@ class State(BaseModel):
     epoch: int
     seed: int
     rows: list[Row]
-    plateau: dict[str, Any]
+    rule: dict[str, Any]
 
 
 class Task(Protocol):
@@ -99,6 +101,7 @@ def fit(
     resume: bool,
     writer: Writer | None = None,
     progress: bool = True,
+    ranks: Ranks | None = None,
 ) -> History:
     """Train a task, always leaving a checkpoint from which `resume` continues exactly.
 
@@ -112,6 +115,7 @@ def fit(
         resume: continue from the checkpoint in `folder`; begin if there is none yet.
         writer: receives each epoch's values.
         progress: show them on standard output.
+        ranks: processes that share each step, and that the task's optimiser averages the gradient over.
 
     Returns:
         The history from the first epoch on, even of a resumed run.
@@ -119,26 +123,34 @@ def fit(
     Raises:
         CheckpointError: if `folder` already holds a checkpoint and `resume` is False, or it belongs to another task.
         ConfigError: if the task has no items.
-        TrainingError: if the loss, or a weight, is no longer a finite number; the last checkpoint is intact.
+        TrainingError: if the loss, or a weight, is no longer a finite number, or another rank has ended; the last checkpoint is
+            intact.
         Interrupted: on Ctrl-C; the last checkpoint is intact.
     """
     if task.size < 1:
         raise ConfigError("Training needs at least one item, but the task has none.")
-    plateau = schedule.plateau(task.optimiser)
-    history = _begin(task, folder, seed, resume, plateau)
+    ranks = ranks or Ranks()
+    schedule = replace(schedule, batch_size=schedule.batch_size * ranks.count)
+    rule, length = schedule.rule(task.optimiser, task.size), schedule.length(task.size)
+    history = _begin(task, folder, seed, resume, rule, ranks)
     done = len(history.rows)
+    writer = writer if ranks.is_first else None
     if done and writer is not None:
         writer.start(done + 1)
     try:
-        with Display(schedule.epochs, schedule.batches(task.size), done, progress) as display:
+        with Display(length, schedule.batches(task.size), done, progress and ranks.is_first) as display:
             while not (stopped := _reason(task, schedule, history)):
                 number = len(history.rows) + 1
-                row = _epoch(task, schedule, number, seed, plateau, display)
+                row = _epoch(task, schedule, number, seed, rule, ranks, display)
                 history.rows.append(row)
                 if writer is not None:
                     writer.scalars(number, row)
-                if number % schedule.checkpoint_every == 0 or _reason(task, schedule, history):
-                    _keep(task, folder, seed, history, plateau)
+                if ranks.is_first and (number % schedule.checkpoint_every == 0 or _reason(task, schedule, history)):
+                    _keep(task, folder, seed, history, rule)
+    except torch.linalg.LinAlgError as error:
+        raise TrainingError(
+            f"In epoch {len(history.rows) + 1}, a covariance is not finite, or not positive definite any more. {CURES}"
+        ) from error
     except KeyboardInterrupt as interrupt:
         kept = (checkpoint.peek(folder) or {"epoch": 0})["epoch"]
         raise Interrupted(
@@ -146,7 +158,8 @@ def fit(
             f"{Path(folder) / checkpoint.FILE}; run the same command with --resume (and without --overwrite) to continue."
         ) from interrupt
     history.stopped = stopped
-    history.write(Path(folder) / HISTORY)
+    if ranks.is_first:
+        history.write(Path(folder) / HISTORY)
     return history
 
 
@@ -162,12 +175,15 @@ def epoch_order(size: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(size, generator=generator)
 
 
-def _begin(task: Task, folder: Path, seed: int, resume: bool, plateau: ReduceLROnPlateau) -> History:
+def _begin(task: Task, folder: Path, seed: int, resume: bool, rule: RateRule, ranks: Ranks) -> History:
     """Restore the last checkpoint, or write the first, so that from now on there always is one."""
-    found = checkpoint.peek(folder)
+    found = ranks.from_first(lambda: checkpoint.peek(folder))
+    states = [module.state_dict() for module in task.modules.values()]
+    ranks.copy_first([value for state in states for value in state.values() if isinstance(value, Tensor)])
     if found is None:
         history = History()
-        _keep(task, folder, seed, history, plateau)
+        if ranks.is_first:
+            _keep(task, folder, seed, history, rule)
         return history
     path = Path(folder) / checkpoint.FILE
     if not resume:
@@ -176,11 +192,11 @@ def _begin(task: Task, folder: Path, seed: int, resume: bool, plateau: ReduceLRO
     if state.seed != seed:
         raise CheckpointError(f"{path} was trained with seed {state.seed}, not {seed}. Resume with its own seed.")
     checkpoint.load(folder, task.modules, task.optimiser)
-    plateau.load_state_dict(state.plateau)
+    rule.load_state_dict(rule.state_dict() | state.rule)  # a cosine also wants its functions back
     return History(rows=found["rows"])
 
 
-def _keep(task: Task, folder: Path, seed: int, history: History, plateau: ReduceLROnPlateau) -> None:
+def _keep(task: Task, folder: Path, seed: int, history: History, rule: RateRule) -> None:
     """Write checkpoint and history, unless a weight is not finite: then the former checkpoint stays."""
     for name, module in task.modules.items():
         for key, value in module.state_dict().items():
@@ -189,37 +205,39 @@ def _keep(task: Task, folder: Path, seed: int, history: History, plateau: Reduce
                     f"After epoch {len(history.rows)}, {key!r} of {name} holds values that are not finite, so no checkpoint was "
                     f"written. {CURES}"
                 )
-    scheduler = {key: value for key, value in plateau.state_dict().items() if key in PLATEAU_STATE}
-    state = {"epoch": len(history.rows), "seed": seed, "rows": history.rows, "plateau": scheduler}
+    scheduler = {key: value for key, value in rule.state_dict().items() if key in RULE_STATE}
+    state = {"epoch": len(history.rows), "seed": seed, "rows": history.rows, "rule": scheduler}
     checkpoint.save(folder, task.modules, task.optimiser, state)
     history.write(Path(folder) / HISTORY)
 
 
 def _reason(task: Task, schedule: Schedule, history: History) -> str:
     """Return why training is over, or an empty string."""
-    if len(history.rows) >= schedule.epochs:
+    if len(history.rows) >= schedule.length(task.size):
         return "epochs"
     return "rate" if schedule.finished(task.optimiser.param_groups[0]["lr"]) else ""
 
 
-def _epoch(task: Task, schedule: Schedule, number: int, seed: int, plateau: ReduceLROnPlateau, display: Display) -> Row:
+def _epoch(
+    task: Task, schedule: Schedule, number: int, seed: int, rule: RateRule, ranks: Ranks, display: Display
+) -> Row:
     """Train one epoch, validate if it is due, lower the rate if needed, and return the row of the history."""
     start = time.monotonic()
     rates = {str(group.get("name", i)): group["lr"] for i, group in enumerate(task.optimiser.param_groups)}
     sums: dict[str, float] = defaultdict(float)
+    ranks.seed(seed, number)
     for batch, indices in enumerate(epoch_order(task.size, seed, number).split(schedule.batch_size), start=1):
-        values = task.step(indices)
+        values = task.step(ranks.share(indices))
         if not math.isfinite(values["loss"]):
             raise TrainingError(_diverged(values, number, batch))
         for name, value in values.items():
-            sums[name] += value * len(indices)
+            sums[name] += value * ranks.weight * len(indices)
         display.step(values)
     per_step = (time.monotonic() - start) / schedule.batches(task.size)
-    training = {name: total / task.size for name, total in sums.items()}
-    validation = {}
-    if number % schedule.validate_every == 0:
-        validation = task.validate()
-        plateau.step(validation.get("loss", training["loss"]))
+    training = {name: total / task.size for name, total in ranks.total(sums).items()}
+    due = schedule.validates(number)
+    validation = ranks.from_first(task.validate) if due else {}
+    schedule.advance(rule, validation.get("loss", training["loss"]) if due else None)
     display.epoch(number, training, validation)
     columns = {"train": training, "validation": validation, "rate": rates}
     named = {f"{column}/{name}": value for column, values in columns.items() for name, value in values.items()}
@@ -234,8 +252,5 @@ def _diverged(values: Mapping[str, float], epoch: int, step: int) -> str:
         found += f" These parts are not finite: {', '.join(parts)}."
     if (epoch, step) != (1, 1):
         return f"{found} {CURES}"
-    causes = [cause for part, cause in AT_FIRST.items() if part in parts]
-    likely = (
-        "; ".join(causes) if causes else "values of the training items, or weights to start from, that are not finite"
-    )
-    return f"{found} {UNTRAINED} Likely causes: {likely}."
+    causes = [cause for part, cause in AT_FIRST.items() if part in parts] or [UNKNOWN]
+    return f"{found} {UNTRAINED} Likely causes: {'; '.join(causes)}."

@@ -10,7 +10,8 @@ from annotated_types import Ge, Le
 
 from pyro_dwp.checks import checked_dataclass
 from pyro_dwp.errors import ConfigError
-from pyro_dwp.train.history import History
+from pyro_dwp.nn import Precision
+from pyro_dwp.train.ranks import Ranks
 
 
 def configure_pyro(validation: bool = True) -> None:
@@ -32,8 +33,9 @@ class Machine:
     """Where to compute.
 
     Args:
-        device: where to compute, such as cpu, cuda or cuda:1.
+        device: where to compute, such as cpu, cuda or cuda:1; each process of torchrun takes its own GPU.
         threads: CPU threads; None leaves torch's choice.
+        precision: of the network's forward and backward passes; weights, losses and their sums are float32 either way.
 
     Raises:
         ConfigError: if threads is below 1.
@@ -45,9 +47,13 @@ class Machine:
 
     device: str = "cpu"
     threads: Annotated[int, Ge(1), Le(4096)] | None = None
+    precision: Precision = "float32"
 
-    def use(self) -> torch.device:
+    def use(self, ranks: Ranks | None = None) -> torch.device:
         """Set the number of threads, check the device by moving a tensor there and back, and return it.
+
+        Args:
+            ranks: the process's place among several, which decides its GPU.
 
         Raises:
             ConfigError: if the device is unknown or absent.
@@ -56,6 +62,9 @@ class Machine:
             torch.set_num_threads(self.threads)
         try:
             device = torch.device(self.device)
+            if ranks and ranks.count > 1 and device.type == "cuda":
+                device = torch.device("cuda", ranks.local)
+                torch.cuda.set_device(device)
             torch.zeros(1, device=device).item()
         except (RuntimeError, AssertionError, ImportError) as error:
             reason = str(error).splitlines()[0]
@@ -79,14 +88,9 @@ class Machine:
         unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB elsewhere
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
-    def cost(self, history: History) -> dict[str, Any]:
-        """Return what a training took from this machine, for metrics.json: seconds, memory in MiB, and the machine itself."""
-        return {
-            "seconds": history.seconds,
-            "seconds_per_step": history.seconds_per_step,
-            "peak_memory_mib": self.peak_memory_mib(),
-            "machine": self.describe(),
-        }
+    def cost(self) -> dict[str, Any]:
+        """Return the most memory that this process has held, in MiB, and what the machine is, for metrics.json."""
+        return {"peak_memory_mib": self.peak_memory_mib(), "machine": self.describe()}
 
     def describe(self) -> dict[str, str | int]:
         """Return the name of the processor or GPU, and the number of threads."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pyro_dwp.checks import checked
 from pyro_dwp.errors import ConfigError
+from pyro_dwp.train.ranks import Ranks
 
 
 class JointAdam(PyroOptim):
@@ -22,11 +23,12 @@ class JointAdam(PyroOptim):
     parameter that SVI captured and no group holds is an error rather than a weight that silently never moves.
 
     Args:
-        groups: group name → modules whose parameters it trains, e.g. `{"theta": [guide], "psi": [encoder]}`. A
+        groups: group name → modules whose parameters it trains, e.g. `{"posterior": [guide], "encoders": [encoder]}`. A
             parameter that several groups reach belongs to the first. Groups without parameters are left out.
         rates: group name → learning rate at the start, per step; dimensionless. A single number applies to all groups.
         clip_norm: largest L2 norm of each group's gradient, in units of loss per unit of parameter; None does not clip.
         weight_decay: L2 penalty added to the gradient (coupled, as in `torch.optim.Adam`), per unit of parameter.
+        ranks: processes over which the gradient is averaged, before it is clipped.
 
     Attributes:
         optimiser: the torch optimiser; `optimiser.param_groups[i]["name"]` is the group's name.
@@ -36,9 +38,9 @@ class JointAdam(PyroOptim):
 
     Example:
         >>> layer = nn.Linear(2, 1)
-        >>> adam = JointAdam({"theta": [layer]}, rates={"theta": 1e-3})
+        >>> adam = JointAdam({"posterior": [layer]}, rates={"posterior": 1e-3})
         >>> [group["name"] for group in adam.optimiser.param_groups]
-        ['theta']
+        ['posterior']
     """
 
     @checked
@@ -48,6 +50,7 @@ class JointAdam(PyroOptim):
         rates: dict[str, NonNegativeFloat] | NonNegativeFloat,
         clip_norm: PositiveFloat | None = None,
         weight_decay: NonNegativeFloat = 0.0,
+        ranks: Ranks | None = None,
     ) -> None:
         super().__init__(torch.optim.Adam, {})
         rates = rates if isinstance(rates, dict) else dict.fromkeys(groups, rates)
@@ -56,7 +59,7 @@ class JointAdam(PyroOptim):
                 "Every group needs a rate of the same name, but the groups are "
                 f"{sorted(groups)} and the rates {sorted(rates)}."
             )
-        self.clip_norm = clip_norm
+        self.clip_norm, self.ranks = clip_norm, ranks or Ranks()
         self._known: dict[int, Tensor] = {}
         collected = [
             {"params": params, "lr": rates[name], "name": name}
@@ -80,7 +83,7 @@ class JointAdam(PyroOptim):
         return claimed
 
     def __call__(self, params: Iterable[Tensor], *args: object, **kwargs: object) -> None:
-        """Clip, step and clear the gradients of every group.
+        """Average over the ranks, clip, step and clear the gradients of every group.
 
         Args:
             params: the parameters that SVI captured in this step.
@@ -95,6 +98,7 @@ class JointAdam(PyroOptim):
                 f"No group of the optimiser holds {len(unknown)} parameter(s) of this step, of shapes {', '.join(unknown)}. Add "
                 f"the module that owns them to a group ({names}), or detach them."
             )
+        self.ranks.average_gradients(self._known.values())
         if self.clip_norm is not None:
             for group in self.optimiser.param_groups:
                 nn.utils.clip_grad_norm_(group["params"], self.clip_norm)

@@ -1,5 +1,6 @@
 """Pyro's SVI for plain parameters of modules."""
 
+import warnings
 from typing import Any
 
 import pyro
@@ -24,7 +25,8 @@ class SVI(pyro.infer.SVI):
         Returns:
             Estimate of the loss.
         """
-        with poutine.trace(param_only=True) as captured:
+        with poutine.trace(param_only=True) as captured, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Encountered (NaN|.inf)")  # of the loss, which `fit` reports
             loss = self.loss_and_grads(self.model, self.guide, *args, **kwargs)
         values = [site["value"] for site in captured.trace.nodes.values()]
         parameters = {value.unconstrained() if hasattr(value, "unconstrained") else value for value in values}

@@ -37,7 +37,7 @@ def seconds_per_step(
         label: (B, D, H, W) or (B, H, W).
         steps: number of timed steps.
     """
-    adam = JointAdam({"theta": [guide, model], "psi": [elbo.encoders]}, {"theta": 1e-4, "psi": 1e-4})
+    adam = JointAdam({"posterior": [guide, model], "encoders": [elbo.encoders]}, {"posterior": 1e-4, "encoders": 1e-4})
     svi = SVI(model, guide, adam, elbo)
     times = [_seconds(lambda: svi.step(image, label), image.device) for _ in range(steps + 2)]
     return statistics.median(times[2:])

@@ -10,11 +10,12 @@ from pyro.nn import PyroModule
 from torch import Tensor
 
 from pyro_dwp.checks import checked
-from pyro_dwp.data import Prepared, stack
+from pyro_dwp.data import Augment, Patch, Prepared
 from pyro_dwp.infer import AuxiliaryELBO, Estimator, SharedSample
 from pyro_dwp.sites import FunctionalNetwork
 from pyro_dwp.train.optim import JointAdam
-from pyro_dwp.train.point import validate_network
+from pyro_dwp.train.point import minibatch, validation_scores
+from pyro_dwp.train.ranks import Ranks
 from pyro_dwp.train.svi import SVI
 
 
@@ -45,12 +46,16 @@ class VariationalTask:
         guide: samples every weight site.
         elbo: to maximise.
         training: the N labelled cases.
-        validation: cases whose loss controls the learning rate; at least one.
-        rates: learning rate of θ ("theta") and of ψ ("psi"), per step; dimensionless.
-        validation_samples: networks drawn from the guide to validate with; their probabilities are averaged.
+        validation: cases whose loss may control the learning rate; may be empty.
+        rates: learning rate of θ ("posterior") and of ψ ("encoders"), per step; dimensionless.
         clip_norm: largest L2 norm of the gradient of each of θ and ψ; None does not clip.
         estimator: how the data term's gradient is estimated; None takes one draw of the weights for a minibatch.
+        augment: varies each training case anew in every step; None takes it as it is.
+        patch: edges of the random patch of each training case that a step learns from, weighted to stand for the whole case;
+            validation slides a window of this size. None takes whole cases.
         device: where the steps run.
+        ranks: processes that share each step.
+        validation_samples: networks drawn from the guide to validate with; their probabilities are averaged.
 
     Raises:
         ConfigError: if a number is outside its range, or the guide does not allow the estimator.
@@ -65,15 +70,20 @@ class VariationalTask:
         training: Sequence[Prepared],
         validation: Sequence[Prepared],
         rates: Mapping[str, float],
-        validation_samples: Annotated[int, Ge(1), Le(10_000)] = 2,
         clip_norm: float | None = None,
         estimator: Estimator | None = None,
+        augment: Augment | None = None,
+        patch: Patch | None = None,
         device: torch.device | str = "cpu",
+        ranks: Ranks | None = None,
+        validation_samples: Annotated[int, Ge(1), Le(10_000)] = 2,
     ) -> None:
         self.model, self.guide, self.elbo, self.device = model.to(device), guide.to(device), elbo, device
         elbo.encoders.to(device)
         self.training, self.validation, self.validation_samples = training, validation, validation_samples
-        adam = JointAdam({"theta": [self.guide, self.model], "psi": [elbo.encoders]}, dict(rates), clip_norm)
+        self.augment, self.patch = augment, patch
+        groups = {"posterior": [self.guide, self.model], "encoders": [elbo.encoders]}
+        adam = JointAdam(groups, dict(rates), clip_norm, ranks=ranks)
         self.optimiser = adam.optimiser
         self.svi = SVI((estimator or SharedSample())(self.model, self.guide), self.guide, adam, elbo)
         self.size = len(training)
@@ -83,8 +93,8 @@ class VariationalTask:
 
     def step(self, indices: Tensor) -> dict[str, float]:
         """Take one SVI step on the cases of these indices; return the loss and the ELBO's parts, in nats."""
-        batch = stack([self.training[i] for i in indices.tolist()])
-        loss = self.svi.step(batch.image.to(self.device), batch.label.to(self.device), self.size)
+        batch = minibatch(self.training, indices, self.augment, self.patch).to(self.device)
+        loss = self.svi.step(batch.image, batch.label, self.size, batch.weight)
         return {"loss": loss, **self.elbo.parts}
 
     def draw(self) -> Callable[[Tensor], Tensor]:
@@ -94,9 +104,4 @@ class VariationalTask:
     def validate(self) -> dict[str, float]:
         """Return mean loss and Dice of the averaged prediction over the validation cases, on the network's grid."""
         networks = [self.draw() for _ in range(self.validation_samples)]
-
-        def averaged(image: Tensor) -> Tensor:
-            """Return the logarithm of the mean probabilities, which acts as logits."""
-            return torch.stack([network(image).softmax(1) for network in networks]).mean(0).clamp_min(1e-12).log()
-
-        return validate_network(averaged, self.validation, self.device)
+        return validation_scores(networks, self.validation, self.device, self.patch)

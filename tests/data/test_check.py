@@ -96,6 +96,12 @@ def test_what_makes_scores_say_little_is_noted() -> None:
     assert "3-16 x 3-16 x 3-16 voxels of 1 x 1 x 1 mm" in own
 
 
+@pytest.mark.parametrize("thickness", [0.01, 1.0, 100.0])
+def test_a_single_slice_may_be_of_any_thickness(thickness) -> None:
+    image = scan(shape=(16, 12, 1), spacing=(1.0, 1.0, thickness))
+    assert check_cases(Listed(image), ["a"], Preprocess(grid=(8, 8, 1)), 2).notes == ()
+
+
 def test_a_batch_holds_the_cases_in_order_if_they_have_one_grid_and_labels() -> None:
     scans = scan("a"), scan("b"), scan("b", shape=(6, 4, 5)), scan(label=None)
     one, two, other, unlabelled = map(Preprocess().apply, scans)

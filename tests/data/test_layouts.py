@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_dwp.data import Decathlon, FolderPairs, expand, nifti_files
+from pyro_dwp.data import Decathlon, FolderPairs, expand, scan_files
 from pyro_dwp.errors import ConfigError
 from tests.helpers.refusal import refuses
 
@@ -147,7 +147,7 @@ def test_hidden_files_and_results_of_a_prediction_are_left_out_and_doubles_refus
     folder = task / "imagesTr"
     for name in ("._a", "a_mask", "a_entropy", "a_mutual_information", "a_probability", "a_probability_4"):
         write(folder / f"{name}.nii.gz")
-    assert [len(nifti_files(folder, results)) for results in (False, True)] == [2, 7]
+    assert [len(scan_files(folder, results)) for results in (False, True)] == [2, 7]
     write(folder / "a.nii")
     with refuses("both a.nii and a.nii.gz"):
-        nifti_files(folder)
+        scan_files(folder)

@@ -49,7 +49,7 @@ def test_a_volume_comes_back_from_disk_voxel_by_voxel_at_its_place_in_mm(tmp_pat
     scan = read_scan("a", [tmp_path / "new" / "a.nii.gz"])
     assert nib.aff2axcodes(scan.affine) == ("R", "A", "S")
     np.testing.assert_allclose(sorted(scan.spacing), sorted(np.linalg.norm(affine[:3, :3], axis=0)), rtol=1e-5)
-    again = nib.load(write_volume(tmp_path / "b.nii.gz", scan.image[0], scan.affine, np.float32, scan.origin))
+    again = nib.load(write_volume(tmp_path / "b.nii.gz", scan.image[0], scan.affine, np.float32, scan.origin.header))
     np.testing.assert_array_equal(again.get_fdata(dtype=np.float32), volume)
     np.testing.assert_allclose(again.affine, affine, atol=1e-5)
 
@@ -66,7 +66,7 @@ def test_a_result_has_the_header_of_its_scan_and_the_scan_is_in_mm(tmp_path: Pat
     nib.save(image, tmp_path / "a.nii.gz")
     scan = read_scan("a", [tmp_path / "a.nii.gz"])
     np.testing.assert_allclose(sorted(scan.spacing), [1.0, 1.5, 2.0], rtol=1e-5)
-    written = write_volume(tmp_path / "m.nii.gz", scan.image[0] > 0.5, scan.affine, np.uint8, scan.origin)
+    written = write_volume(tmp_path / "m.nii.gz", scan.image[0] > 0.5, scan.affine, np.uint8, scan.origin.header)
     before, after = nib.load(tmp_path / "a.nii.gz").header, nib.load(written).header
     for field in ("qform_code", "sform_code", "srow_x", "srow_y", "srow_z", "quatern_b", "qoffset_x", "pixdim", "dim"):
         np.testing.assert_array_equal(before[field], after[field])
@@ -88,9 +88,30 @@ def test_copies_along_other_axes_are_prepared_to_the_same_tensors(tmp_path: Path
         assert torch.equal(case.image, prepared[0].image)
         assert torch.equal(case.label, prepared[0].label)
         np.testing.assert_allclose(scan.affine, scans[0].affine, atol=1e-5)
-    written = nib.load(write_volume(tmp_path / "m.nii.gz", scan.label, scan.affine, np.uint8, scan.origin))
+    written = nib.load(write_volume(tmp_path / "m.nii.gz", scan.label, scan.affine, np.uint8, scan.origin.header))
     np.testing.assert_array_equal(written.dataobj, nib.load(label).dataobj)
     np.testing.assert_array_equal(written.affine, nib.load(label).affine)
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "ASR", "SRA", "RSA", "AIL"])
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_single_slice_lies_across_the_last_axis_and_its_result_on_its_pixels(tmp_path, codes, flat) -> None:
+    stored = reordered(VOLUME, codes).slicer[:, :, :1]
+    if flat:
+        stored = nib.Nifti1Image(stored.get_fdata(dtype=np.float32)[..., 0], stored.affine)
+    nib.save(stored, tmp_path / "a.nii.gz")
+    scan = read_scan("a", [tmp_path / "a.nii.gz"])
+    assert scan.shape[2] == 1
+    world = nib.affines.apply_affine(scan.affine, [[0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    assert (np.abs(np.diff(world, axis=0)).max(1) > 0).all()
+    inside = np.argwhere(scan.image[0].numpy() > 5)
+    index = np.rint(nib.affines.apply_affine(np.linalg.inv(stored.affine) @ scan.affine, inside)).astype(int)
+    voxels = stored.get_fdata().reshape(*stored.shape[:2], 1)
+    assert (voxels[tuple(index.T)] > 5).all()
+    written = nib.load(write_volume(tmp_path / "m.nii.gz", scan.image[0], scan.affine, np.float32, scan.origin.header))
+    assert written.shape == stored.shape
+    np.testing.assert_array_equal(written.get_fdata(), stored.get_fdata())
+    np.testing.assert_allclose(written.affine, stored.affine, atol=1e-5)
 
 
 @pytest.mark.parametrize(("degrees", "nudge"), [(0, 1e-4 * np.eye(4, k=1)), (45, NUDGE), (45, -NUDGE)])
@@ -214,7 +235,8 @@ def rand(*shape: int, value: float = 1.0, count: int = 1) -> np.ndarray:
         (rand(4, 4, 4, 2), 1, ["(4, 4, 4, 2)", "'channels' of folder_pairs", "'modality'"]),
         (rand(4, 4, 4), 3, ["(4, 4, 4)", "NAME_0000.nii.gz"]),
         (rand(4, 4, 4, 2), 3, ["(4, 4, 4, 2)", "holds 2"]),
-        (rand(4, 4), 1, ["(4, 4)", "3-D"]),
+        (rand(4), 1, ["(4,)", "3-D"]),
+        (rand(4, 4), 2, ["2 3-D", "NAME_0000.nii.gz"]),
         (rand(4, 4, 4, 1, 3), 1, ["(4, 4, 4, 1, 3)", "3-D"]),
         (rand(4, 4, 4, value=np.nan, count=3), 1, ["3 of 64", "not finite", "leave the case out"]),
         (rand(4, 4, 4, value=np.inf, count=3), 1, ["3 of 64", "not finite"]),

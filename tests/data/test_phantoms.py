@@ -67,6 +67,17 @@ def test_the_affine_carries_the_spacing_and_centres_the_head(tmp_path) -> None:
     assert np.array_equal(stored.affine, scan.affine)
 
 
+def test_a_flat_case_is_the_slice_with_most_lesion_at_its_place_in_mm() -> None:
+    heads, images = (load_all(Phantoms(cases=3, shape=SMALL, flat=flat)) for flat in (False, True))
+    for head, image in zip(heads, images, strict=True):
+        sums = head.label.sum((0, 1))
+        found = int(np.linalg.inv(head.affine)[2] @ image.affine @ [0, 0, 0, 1])
+        assert image.shape == (*SMALL[:2], 1)
+        assert sums[found] == sums.max() == image.label.sum()
+        assert torch.equal(image.image[..., 0], head.image[..., found])
+        assert np.array_equal(image.affine[:2], head.affine[:2])
+
+
 BAD = [{"disease": "tumor"}, {"cases": 0}, {"cases": 10**8}, {"seed": -1}]
 BAD += [{"shape": shape} for shape in ((4, 32, 32), (32, 32, 10**5))]
 BAD += [{"spacing": (1.0, edge, 1.0)} for edge in (0.0, float("nan"), float("inf"))]

@@ -109,7 +109,7 @@ def test_auto_normal_has_in_mean_the_loss_of_the_mean_field(start: dict) -> None
 @pytest.mark.parametrize("family", SERVED)
 def test_svi_moves_it_to_the_posterior_of_a_constant_prior(family: str, start: dict) -> None:
     guide = make(Auto, {name: 0.02 * value for name, value in start.items()}, family=family)
-    svi = SVI(lambda: gaussian_model(0.5), guide, JointAdam({"theta": [guide]}, 0.03), AuxiliaryELBO())
+    svi = SVI(lambda: gaussian_model(0.5), guide, JointAdam({"posterior": [guide]}, 0.03), AuxiliaryELBO())
     for _ in range(90):
         svi.step()
     assert all((guide.distribution(name).mean - 0.5).abs().max() < 0.15 for name in SITES)

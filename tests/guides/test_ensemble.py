@@ -56,7 +56,7 @@ def test_members_are_drawn_alike_often_and_all_sites_from_the_same_one() -> None
 @pytest.mark.parametrize("family", [Point, MeanField, LowRank])
 def test_a_step_moves_the_drawn_member_and_leaves_the_others_bit_for_bit(family: type[Guide]) -> None:
     ensemble = ensemble_of(family, 3)
-    adam = JointAdam({"theta": [ensemble]}, 1e-2, clip_norm=1.0)
+    adam = JointAdam({"posterior": [ensemble]}, 1e-2, clip_norm=1.0)
     svi = SVI(model, ensemble, adam, AuxiliaryELBO())
     steps, members = Counter(), [ensemble.member(m) for m in range(3)]
     for _ in range(8):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from guides import Auto, ChannelCovariance, Ensemble, KernelCovariance, LowRank, MeanField, Point
+from guides import Auto, ChannelCovariance, Dropout, Ensemble, KernelCovariance, LowRank, MeanField, Point
 from models.segmentation import SegmentationModel
 from pyro_dwp.errors import ConfigError
 from pyro_dwp.infer import AuxiliaryELBO, check_guide
@@ -15,13 +15,14 @@ from pyro_dwp.priors import Assigned, Gaussian, Rule
 from pyro_dwp.sites import weight_sites
 from pyro_dwp.train import draw_network
 from pyro_dwp.transfer import start_function
-from tests.helpers.guides import assert_same_draws, make, started, unet
+from tests.helpers.guides import GUIDES, assert_same_draws, make, started, unet
 from tests.helpers.monte_carlo import assert_mean
 from tests.helpers.refusal import refuses
 
 SCALED = [MeanField, KernelCovariance, LowRank, ChannelCovariance, Auto]
 
 
+@pytest.mark.parametrize("guide_class", [make for make in GUIDES.values() if make is not Dropout])
 def test_every_guide_draws_each_site_once_around_its_start_with_the_distribution_it_tells(guide_class, sites, start):
     """150 draws; the relative standard error of a Gaussian's sample variance is sqrt(2 / 150) = 0.12."""
     guide = started(guide_class(sites), start)

@@ -204,7 +204,7 @@ def test_the_decoders_stay_as_they_are_and_all_else_moves(tmp_path: Path) -> Non
     prior = DeepWeight(stored(tmp_path, 2))
     model, guide = SegmentationModel(network, prior, DiceCrossEntropy()), started(Latent(sites), start, prior)
     elbo = AuxiliaryELBO(prior.encoders())
-    svi = SVI(model, guide, JointAdam({"theta": [guide, model], "psi": [elbo.encoders]}, 1e-3), elbo)
+    svi = SVI(model, guide, JointAdam({"posterior": [guide, model], "encoders": [elbo.encoders]}, 1e-3), elbo)
     image = torch.randn(2, 1, 8, 8)
     (names,) = moved([guide], lambda: [svi.step(image, (image[:, 0] > 0).long()) for _ in range(3)])
     for name, parameter in guide.named_parameters():

@@ -7,7 +7,7 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from guides import Auto, ChannelCovariance, Ensemble, Guide, KernelCovariance, LowRank, MeanField, Point
+from guides import Auto, ChannelCovariance, Dropout, Ensemble, Guide, KernelCovariance, LowRank, MeanField, Point
 from pyro_dwp.nn import UNet
 from pyro_dwp.priors import Gaussian, Prior
 from pyro_dwp.sites import WeightSite, weight_sites
@@ -19,6 +19,7 @@ def auto(family: str, **settings: Any) -> Callable[[Mapping[str, WeightSite]], G
 
 GUIDES: dict[str, Callable[[Mapping[str, WeightSite]], Guide]] = {
     "point": Point,
+    "dropout": Dropout,
     "mean_field": MeanField,
     "kernel_covariance": KernelCovariance,
     "kernel_covariance, each": lambda sites: KernelCovariance(sites, shared=False),

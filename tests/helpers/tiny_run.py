@@ -15,7 +15,7 @@ from pyro.infer import Trace_ELBO
 from pyro.nn import PyroModule, pyro_method
 from torch import Tensor, nn
 
-from pyro_dwp.train import SVI, History, JointAdam, Schedule, configure_pyro, fit
+from pyro_dwp.train import SVI, History, JointAdam, Ranks, Schedule, configure_pyro, fit
 
 SCHEDULE = Schedule(epochs=12, batch_size=3, patience=1, threshold=0.05, stop_rate=1e-9, checkpoint_every=2)
 
@@ -43,13 +43,14 @@ class Regression(PyroModule):
 class TinyTask:
     """A `Task` with random numbers in steps and validation, and two groups of parameters."""
 
-    def __init__(self) -> None:
+    def __init__(self, ranks: Ranks | None = None) -> None:
         torch.manual_seed(3)
         self.x = torch.randn(8, 3)
         self.y = self.x @ torch.tensor([1.0, -2.0, 0.5])
         self.size = 8
         self.program, self.network = Regression(), nn.Linear(3, 1)
-        adam = JointAdam({"theta": [self.program], "psi": [self.network]}, {"theta": 1e-2, "psi": 1e-3}, clip_norm=5.0)
+        groups, rates = {"posterior": [self.program], "encoders": [self.network]}, {"posterior": 1e-2, "encoders": 1e-3}
+        adam = JointAdam(groups, rates, clip_norm=5.0, ranks=ranks)
         self.optimiser = adam.optimiser
         self.modules: dict[str, nn.Module] = {"program": self.program, "network": self.network}
         self.svi = SVI(self.program.model, self.program.guide, adam, Trace_ELBO())

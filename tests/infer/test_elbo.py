@@ -171,7 +171,7 @@ def test_the_kl_weight_warms_up_over_gradient_steps_alone_and_is_kept_with_the_e
     model, guide = Program(GaussianPrior(torch.tensor(0.5), torch.Size([EDGE] * 3))), Gaussian()
 
     def weights(elbo: AuxiliaryELBO, steps: int) -> list[float]:
-        svi, found = SVI(model, guide, JointAdam({"theta": [guide]}, 1e-3), elbo), []
+        svi, found = SVI(model, guide, JointAdam({"posterior": [guide]}, 1e-3), elbo), []
         for _ in range(steps):
             loss = svi.step() if way == "SVI.step" else elbo.differentiable_loss(model, guide).item()
             assert loss == pytest.approx(-elbo.parts["data"] + elbo.parts["kl_weight"] * elbo.parts["kl"])
@@ -191,7 +191,7 @@ def test_training_the_encoder_tightens_the_bound_to_the_closed_form() -> None:
     exact = repeated(AuxiliaryELBO({"1": oracle.exact_encoder(decoder)}), model, guide, 1_000).mean()
     elbo = AuxiliaryELBO({"1": oracle.wrong_encoder(decoder)})
     gap_before = repeated(elbo, model, guide, 1_000).mean() - exact
-    svi = SVI(model, guide, JointAdam({"theta": [guide], "psi": [elbo.encoders]}, 0.01), elbo)
+    svi = SVI(model, guide, JointAdam({"posterior": [guide], "encoders": [elbo.encoders]}, 0.01), elbo)
     for _ in range(1_000):
         svi.step()
     gap_after = repeated(elbo, model, guide, 1_000).mean() - exact
@@ -218,7 +218,7 @@ def test_svi_with_a_gaussian_prior_finds_the_conjugate_posterior() -> None:
             pyro.sample("w", dist.MultivariateNormal(self.mean, scale_tril=self.root.tril()))
 
     guide = Full()
-    optim = JointAdam({"theta": [guide]}, {"theta": 0.02})
+    optim = JointAdam({"posterior": [guide]}, {"posterior": 0.02})
     svi = SVI(model, guide, optim, AuxiliaryELBO(num_particles=2))
     for step in range(1_500):
         optim.optimiser.param_groups[0]["lr"] = 0.02 * (1 - step / 1_500)

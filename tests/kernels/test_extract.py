@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from pyro_dwp.errors import ConfigError, DataError
-from pyro_dwp.kernels.extract import collect_kernels, network_kernels, snapshot_files
+from pyro_dwp.kernels.extract import collect_kernels, network_kernels
 from pyro_dwp.nn.unet import UNet
 from tests.helpers.refusal import refuses
 
@@ -64,14 +64,3 @@ def test_snapshots_of_one_network_share_an_index_and_may_be_filled_one_after_ano
     assert bank.sources["1"].tolist() == [0, 0, 1, 1, 0, 0]
     facts = {"networks": ["a", "b"], "snapshots": 3, "provenance": {"run": "x"}}
     assert facts.items() <= bank.metadata.items()
-
-
-def test_snapshots_are_found_in_order_and_their_absence_is_named(tmp_path):
-    with refuses("networks", "train_source"):
-        snapshot_files(tmp_path)
-    (tmp_path / "networks").mkdir()
-    with refuses("networks", "--resume"):
-        snapshot_files(tmp_path)
-    for name in ("b.safetensors", "a.safetensors", "notes.txt"):
-        (tmp_path / "networks" / name).touch()
-    assert [path.name for path in snapshot_files(tmp_path)] == ["a.safetensors", "b.safetensors"]

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from pyro_dwp.errors import ConfigError
-from pyro_dwp.metrics import brier_score, calibration_error, negative_log_likelihood
+from pyro_dwp.metrics import brier_score, calibration_error, calibration_error_boundary, negative_log_likelihood
 from tests.helpers.refusal import refuses
 
 
@@ -53,6 +53,19 @@ def test_the_calibration_error_loses_no_small_probability_in_a_large_sum() -> No
     foreground = torch.cat([large, small])
     truth = (torch.arange(len(foreground)) < 2**12 + 2**8).long().flip(0)  # as many as the probabilities' sum
     assert calibration_error(torch.stack([1 - foreground, foreground]), truth) == 0
+
+
+def test_near_the_boundary_the_calibration_error_is_that_of_the_voxels_there() -> None:
+    truth = torch.zeros(9, 8, 1, dtype=torch.int64)
+    truth[3:6], truth[0, 0] = 1, 2
+    probability = torch.rand(3, 9, 8, 1, generator=torch.Generator().manual_seed(0)).softmax(0)
+    rows, corner = truth != truth, truth != truth
+    rows[1:8] = corner[:3, 0] = corner[:2, :3] = True  # within 4 mm, of voxels of 2 mm by 1.5 mm
+    binary = [torch.stack([1 - probability[i], probability[i]])[:, band] for i, band in ((1, rows), (2, corner))]
+    labels = [(truth[band] == i).long() for i, band in ((1, rows), (2, corner))]
+    expected = sum(map(calibration_error, binary, labels)) / 2
+    assert calibration_error_boundary(probability, truth, (2.0, 1.5, 1.0), width=4.0) == pytest.approx(expected)
+    assert calibration_error_boundary(probability, 0 * truth, (2.0, 1.5, 1.0)) is None
 
 
 @pytest.mark.parametrize("metric", [negative_log_likelihood, brier_score, calibration_error])

@@ -66,7 +66,21 @@ def test_probabilities_add_the_proper_scores() -> None:
     truth = torch.zeros(8, dtype=torch.int64)
     scores = score_case(truth, truth, 2, probability=torch.full((2, 8), 0.5))
     proper = {"negative_log_likelihood": math.log(2), "brier": 0.5, "calibration_error": 0.5}
-    assert scores == pytest.approx({"dice": 1, "iou": 1} | proper)
+    assert scores == pytest.approx({"dice": 1, "iou": 1, "uncertainty_error_correlation": None} | proper)
+
+
+def test_a_spacing_adds_distances_and_sampled_volumes_add_coverage() -> None:
+    truth = torch.randint(0, 3, (4, 5, 6), generator=torch.Generator().manual_seed(0))
+    probability, spacing = torch.rand(3, 4, 5, 6).softmax(0), (1.0, 2.0, 3.0)
+    scores = score_case(truth, truth, 3, probability, [0, 1, 4], spacing, torch.tensor([60.0, 100.0]))
+    expected = ["dice", "iou", "hd95"]
+    expected = [column for name in expected for column in (name, f"{name}_1", f"{name}_4")]
+    expected += ["negative_log_likelihood", "brier", "calibration_error", "calibration_error_boundary"]
+    expected += ["uncertainty_error_correlation", "volume_ml", "predicted_volume_ml", "volume_covered"]
+    assert list(scores) == expected
+    assert scores["hd95"] == scores["hd95_4"] == 0
+    assert scores["volume_ml"] == pytest.approx(int((truth > 0).sum()) * 6 / 1000)
+    assert score_case(0 * truth, truth, 3, spacing=spacing)["hd95"] is None
 
 
 def test_a_saved_table_is_a_json_and_a_csv_file(table: CaseTable, tmp_path: Path) -> None:

@@ -37,11 +37,14 @@ def score(folder: Path, prediction: Tensor, truth: Tensor) -> FolderScores:
 
 def test_files_are_scored_as_their_arrays_are_and_labels_of_the_truth_can_be_merged(folders):
     scored = score_folders(*folders)
-    assert scored.table.cases == {"a": score_case(*LABELS[::2], 3), "b": score_case(*LABELS[1::2], 3)}
+    assert scored.table.cases == {
+        "a": score_case(*LABELS[::2], 3, spacing=np.ones(3)),
+        "b": score_case(*LABELS[1::2], 3, spacing=np.ones(3)),
+    }
     assert not scored.notes
     fill(folders[0], a_mask=LABELS[0] > 0, b=LABELS[1] > 0)
     cases = score_folders(*folders, label_map={1: 1, 2: 1}).table.cases
-    assert cases["a"] == score_case(*(LABELS[::2] > 0).long(), 2)
+    assert cases["a"] == score_case(*(LABELS[::2] > 0).long(), 2, spacing=np.ones(3))
     (note,) = score_folders(*folders).notes
     assert "2" in note
     assert "--label_map" in note

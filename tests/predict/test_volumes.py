@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from pyro_dwp.data import Preprocess, Scan, read_scan, write_volume
+from pyro_dwp.metrics import entropy
 from pyro_dwp.predict import (
     MaskLabels,
     Network,
     Prediction,
     check_output,
-    entropy,
     on_scan_grid,
     posterior_predictive,
     predict_scan,
@@ -68,6 +68,16 @@ def test_resampled_maps_keep_their_bounds_and_the_background_is_certain_outside_
     assert (one.mutual_information == 0).all()
     certain = torch.tensor([1.0, 0, 0, 0])[:, None]
     assert (maps(prediction)[:, scan.image[0] == 0] == certain).all()
+
+
+@pytest.mark.parametrize("grid", [None, (8, 8, 8), (16, 20, 12)])
+def test_each_samples_volume_is_counted_in_the_scans_voxels(scan, grid):
+    """Interpolation keeps the sum up to its error at the edges of the crop."""
+    prediction = predict_scan(draw, scan, Preprocess(grid=grid), samples=4, seed=0)
+    assert prediction.volumes.shape == (4,)
+    assert prediction.volumes.std() > 0
+    total = prediction.probability[1:].sum()
+    assert prediction.volumes.mean() == pytest.approx(float(total), rel=1e-5 if grid is None else 0.05)
 
 
 def test_what_the_network_finds_lands_where_it_is_in_the_scan(scan):

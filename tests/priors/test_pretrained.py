@@ -13,10 +13,9 @@ from guides import MeanField
 from pyro_dwp.errors import CheckpointError, ConfigError
 from pyro_dwp.files import write_tensors
 from pyro_dwp.infer.divergence import site_kl
-from pyro_dwp.nn import UNet
+from pyro_dwp.nn import UNet, save_network
 from pyro_dwp.priors import Pretrained
 from pyro_dwp.sites import weight_sites
-from pyro_dwp.transfer import save_network
 from tests.helpers.monte_carlo import assert_mean
 from tests.helpers.refusal import refuses
 

@@ -41,6 +41,11 @@ def test_the_widest_axis_is_cut_and_voxels_keep_their_proportions(volumes, spaci
     assert {axes.get_aspect() for axes in figure.axes[:4]} == {aspect}
 
 
+def test_of_an_image_the_only_slice_is_shown_however_thin_it_is(volumes) -> None:
+    figure = slices(*(volume[..., 2:3] for volume in volumes), spacing=(1, 2, 0.5))
+    assert figure.get_suptitle() == "slice 1 of 1 along axis W"
+
+
 @pytest.mark.parametrize(("classes", "largest"), [(2, 0.0), (2, 0.15), (4, 1.0)])
 def test_each_class_has_its_colour_and_uncertainty_those_from_0_to_the_log_of_their_number(volumes, classes, largest):
     volumes[1][0, 0, 2] = 2

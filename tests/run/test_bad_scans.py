@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from pyro_dwp.data import FolderPairs, split_cases
+from pyro_dwp.data import FolderPairs, SplitPlan
 
 PAIRS = ["--data", "folder_pairs", "--data.images", "data/images", "--data.labels", "data/labels"]
 IMAGE, LABEL, MASK = "data/images/{case}.nii.gz", "data/labels/{case}.nii.gz", "data/masks/{case}.nii.gz"
@@ -64,8 +64,8 @@ SCRIPTS = {  # script, part of the split that the damaged scan is in, flags
 )
 def test_a_bad_scan_stops_a_script_before_it_begins(refused, small, data, place, damage):
     script, part, flags = SCRIPTS[place]
-    tested = (2, 0, 0) if script == "svi_target" else (0, 0)
-    case = getattr(split_cases(FolderPairs(str(data / "images")).names(), 2, 1, *tested), part)[0]
+    plan = SplitPlan(train=2, validation=1, test=2 if script == "svi_target" else 0)
+    case = getattr(plan.draw(FolderPairs(str(data / "images")).names()), part)[0]
     how, tokens = (IMAGES | LABELS)[damage]
     how(data / ("images" if damage in IMAGES else "labels") / f"{case}.nii.gz")
     refused([token.format(case=case) for token in tokens], script, *small[script], *flags)

@@ -83,7 +83,12 @@ def test_the_metrics_hold_scores_per_case_parts_of_the_elbo_that_add_up_and_the_
 
 def test_tensorboard_and_the_history_show_losses_rates_and_dice(target):
     events = EventAccumulator(str(target)).Reload()
-    expected = {f"train/{part}" for part in PARTS} | {"rate/theta", "rate/psi", "validation/loss", "validation/dice"}
+    expected = {f"train/{part}" for part in PARTS} | {
+        "rate/posterior",
+        "rate/encoders",
+        "validation/loss",
+        "validation/dice",
+    }
     assert expected <= set(events.Tags()["scalars"])
     assert [point.step for point in events.Scalars("train/loss")] == [1, 2]
     rows = json.loads((target / "history.json").read_text())["rows"]

@@ -10,13 +10,20 @@ from typing import Any
 import pytest
 
 from models.segmentation import SegmentationModel
+from pyro_dwp.nn import UNet
 from pyro_dwp.runs.script import resolve_layers, script_settings
 from pyro_dwp.safe_yaml import read_yaml
-from pyro_dwp.settings import merge
+from pyro_dwp.sites import weight_sites
 
 RUN = Path(__file__).parents[2] / "run"
 MAIN = {path.stem: runpy.run_path(str(path))["main"] for path in sorted(RUN.glob("*.py"))}
 CONFIGS = {path.stem: read_yaml(path) for path in sorted((RUN / "configs").glob("*.yaml"))}
+PRIOR_TO_BE_FITTED = ("paper_brats18", "paper_ct_liver", "paper_ct_spleen")
+METHODS = {
+    path.stem: path
+    for path in sorted((RUN / "configs" / "methods").glob("*.yaml"))
+    if "script" not in read_yaml(path)  # those of run/svi_target.py
+}
 SLOW = {"monai", "matplotlib", "nibabel", "tensorboard", "scipy"}
 HELP = """
 import runpy, sys
@@ -41,7 +48,7 @@ def built(name: str, *flags: str) -> tuple[dict[str, Any], dict[str, Any]]:
 def test_a_config_arrives_in_its_script_whole(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYRO_DWP_DATA", raising=False)
-    settings, found = built(name, *(["--prior", "gaussian"] if name == "paper_brats18" else []))
+    settings, found = built(name, *(["--prior", "gaussian"] if name in PRIOR_TO_BE_FITTED else []))
     for key, value in CONFIGS[name].items():
         if not isinstance(value, dict | str):
             assert settings[key] == value, key
@@ -56,17 +63,36 @@ def test_a_config_arrives_in_its_script_whole(name, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["lgg_benchmark", "lgg_guides", "lgg_priors", "priors"])
-def test_each_method_of_a_comparison_is_a_setting_of_the_script_that_runs_it(name):
-    config = CONFIGS[name]
-    script, key, runs = ("train_prior", "family", "learned") if name == "priors" else ("svi_target", "prior", "methods")
-    base = CONFIGS[config["target"]] if "target" in config else {"bank": "bank.safetensors"}
-    for method, own in config[runs].items():
-        layer = merge(config.get("common", {}), own)
-        recipe = resolve_layers(MAIN[script], {Path(name): base, Path(method): layer}, {})
-        if "path" not in str(own):  # a file that an earlier step makes
-            recipe.arguments[key].build()
-    assert config.get("reference") in {None, *config[runs]}
+def test_each_prior_of_a_comparison_is_a_setting_of_the_script_that_fits_it():
+    for method, own in CONFIGS["priors"]["learned"].items():
+        layers = {Path("priors"): {"bank": "bank.safetensors"}, Path(method): own}
+        resolve_layers(MAIN["train_prior"], layers, {}).arguments["family"].build()
+
+
+@pytest.mark.parametrize("name", [name for name, config in CONFIGS.items() if "methods" in config])
+def test_the_jobs_of_an_experiment_fit_their_scripts(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYRO_DWP_DATA", raising=False)
+    plan = built(name)[1]["experiment"].plan(RUN, check_data=False)
+    assert len({job.folder for job in plan.jobs}) == len(plan.jobs) >= len(plan.cells) > 0
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_says_what_it_is_and_fits_on_top_of_a_targets_config(name):
+    """Its settings arrive as they stand, every other one is the target's; the guide is built over the sites of its prior."""
+    comment = re.match(r"(# .*\n)+", METHODS[name].read_text())[0]
+    assert 1 <= comment.count("\n") <= 3
+    assert "For run/svi_target.py, on top of a target's config" in comment
+    own, main = read_yaml(METHODS[name]), MAIN["svi_target"]
+    base = script_settings(main, ["--config", "lgg"], None)[1].settings
+    recipe, call = script_settings(main, ["--config", "lgg", "--config", f"methods/{name}"], None)
+    assert {key for key, value in call.settings.items() if value != base[key]} <= own.keys()
+    assert {key: call.settings[key] for key in own if key not in ("prior", "guide")}.items() <= own.items()
+    if "@" in str(own["prior"]):
+        return
+    sites = weight_sites(UNet(), expose=recipe.arguments["prior"].build().exposes)
+    assert recipe.arguments["guide"].build()(sites).sites == sites
 
 
 @pytest.mark.parametrize("script", MAIN)
@@ -76,7 +102,7 @@ def test_help_explains_each_flag_in_a_line(call, script, tmp_path):
     first, *lines = done.out.splitlines()
     flags = [line for line in lines if line.startswith("--")]
     assert first.endswith(".")
-    assert len({line.split()[0] for line in flags}) == len(flags) > 5
+    assert len({line.split()[0] for line in flags}) == len(flags) > 4
     for flag in flags:
         text = re.fullmatch(r"--[\w.]+ .+?  ?(\S.*)", flag)[1]
         assert len(text.split()) > 2, f"{flag} is not explained"

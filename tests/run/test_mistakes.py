@@ -9,10 +9,9 @@ import torch
 import yaml
 
 from pyro_dwp.files import write_tensors
-from pyro_dwp.nn import UNet
+from pyro_dwp.nn import UNet, save_network
 from pyro_dwp.priors import DeepWeightDensity
 from pyro_dwp.priors.store import save_prior
-from pyro_dwp.transfer import save_network
 
 MINE = """
 import torch
@@ -41,10 +40,10 @@ class Half(Undeclared):
     classes = 2
 """
 OUT_OF_BOUNDS = {  # script → settings that are said to be what they are
-    "svi_target": """schedule.epochs=0 schedule.batch_size=0 schedule.threshold=.nan train=0 validation=0 test=0 samples=0
-        samples=1000000000 draws=0 draws=100000000 kl_weight=-1 kl_weight=.nan kernels_per_group=0 warm_up=-1 clip_norm=0
-        initial_scale=0 guide.relative_scale=-1""",
-    "train_source": "validation=0 networks=0 cycles=0 threads=0",
+    "svi_target": """schedule.epochs=0 schedule.batch_size=0 schedule.threshold=.nan train=0 validation=-1 test=-1 folds=1 fold=1
+        samples=0 samples=1000000000 draws=0 draws=100000000 kl_weight=-1 kl_weight=.nan kernels_per_group=0 warm_up=-1
+        clip_norm=0 initial_scale=0 guide.relative_scale=-1""",
+    "train_source": "validation=-1 networks=0 cycles=0 threads=0",
     "train_prior": "held_out=1.5 validation=-1 test_share=2 bound_draws=0 family.latent=0",
     "collect_kernels": "held_out=2",
     "predict": "samples=0 overlap=1",
@@ -54,10 +53,13 @@ MISTAKES = {  # script and flags → tokens that name what is wrong, and the cur
     "svi_target --kl_wight 1": ["kl_wight", "'kl_weight'"],
     "svi_target --config quick --config {bad}/flag.yaml": ["flag.yaml", "schedule.epoch", "'epochs'"],
     "svi_target --start source": ["--source"],
+    "svi_target --config quick --config methods/unet_r": ["methods/unet_r", "'methods/unet_ri'"],
+    "svi_target --config quick --config methods/unet_pr": ["source", "@source/networks", "placeholder", "--source PATH"],
     "svi_target --guide auto --guide.settings '{{rank: 3}}'": ["rank", "--guide.settings"],
     "svi_target --preprocess.spacing [8,8,8]": ["spacing", "grid"],
     "svi_target --network.in_channels 2": ["1 channel(s)", "2", "in_channels"],
-    "svi_target --network.ndim 2": ["ndim"],
+    "svi_target --network.ndim 4": ["ndim", "4"],
+    "svi_target --preprocess.grid [16,16,1]": ["(16, 16, 1)", "--network.ndim 2"],
     "svi_target --estimator flipout --guide auto --guide.family AutoDelta": ["Flipout", "--estimator"],
     "svi_target --name taken.txt/a": ["runs/taken.txt/a", "another --name"],
     "svi_target --name taken.txt": ["runs/taken.txt", "another --name"],
@@ -66,8 +68,9 @@ MISTAKES = {  # script and flags → tokens that name what is wrong, and the cur
     "collect_kernels --minimum_norm 1000": ["'1'", "1000"],
     "collect_kernels --sources []": ["sources"],
     "predict --window [0,8,8]": ["window.0 is 0"],
+    "svi_target --patch [0,8,8]": ["patch.0 is 0"],
     # Unknown names of classes; the legal ones follow.
-    "svi_target --guide unheard_of": ["guide", "auto, channel_covariance, ensemble, kernel_covariance, latent, low_rank"],
+    "svi_target --guide unheard_of": ["guide", "auto, channel_covariance, dropout, ensemble, kernel_covariance, latent"],
     # Files and folders.
     "svi_target --prior deep_weight --prior.path {bad}/5.safetensors": ["5.safetensors", "(5, 5, 5)", "(3, 3, 3)", "train_prior"],
     "svi_target --prior deep_weight --prior.path {chain}/prior/prior.safetensors --network.channels [2,2,2,2]":
@@ -95,6 +98,10 @@ MISTAKES = {  # script and flags → tokens that name what is wrong, and the cur
     "evaluate --output {bad}/notes.txt": ["notes.txt", "another"],
     "svi_target --data folder_pairs --data.images {images}": ["label", "folder of labels"],
     "svi_target --test 40": ["40 to test", "are 6", "fewer"],
+    "svi_target --test 0": ["none", "--test", "--score"],
+    "svi_target --patients 'tumour_(..)'": ["tumour_000", "tumour_(..)"],
+    "svi_target --split {bad}/notes.txt": ["notes.txt", "a split"],
+    "train_source --patients {bad}/notes.csv": ["notes.csv", "patients"],
     "svi_target --data decathlon --data.folder {images}": ["{images}/dataset.json", "folder_pairs"],
     "svi_target --data decathlon --data.folder {bad}": ["{bad}/dataset.json", "label", "Add"],
     "svi_target --data decathlon --data.folder '${{NOT_SET}}/lgg'": ["NOT_SET", "export"],

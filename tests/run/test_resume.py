@@ -24,6 +24,7 @@ SEED = 3408  # kills in a step, as a checkpoint is written, in a step, among the
 KILLS = 5
 LONG = ["--schedule.epochs", "6", "--schedule.batch_size", "1", "--schedule.patience", "0", "--schedule.threshold", "1"]
 HARD = ["--draws", "2", "--warm_up", "5", "--clip_norm", "10", "--schedule.checkpoint_every", "2"]
+HARD += ["--patch", "[12,16,9]"]
 PAIRS = ["--data", "folder_pairs", "--data.images", "data/images", "--data.labels", "data/labels"]
 PRESS = """
 import runpy, signal, sys
@@ -62,7 +63,7 @@ def check_equal(one: Path, other: Path) -> None:
 
 
 def test_a_killed_run_ends_bit_identical(finished, no_figures, chain, small, tmp_path):
-    """The run has all that changes from step to step: latent draws, warm-up, a falling rate, rare checkpoints."""
+    """The run has all that changes from step to step: patches, latent draws, warm-up, a falling rate, rare checkpoints."""
     prior = ["--prior", "deep_weight", "--prior.path", str(chain / "runs" / "prior" / "prior.safetensors")]
     flags = [*small["svi_target"], *prior, *LONG, *HARD]
     finished(tmp_path, "svi_target", *flags, "--name", "whole")
@@ -72,7 +73,9 @@ def test_a_killed_run_ends_bit_identical(finished, no_figures, chain, small, tmp
     assert [int(word) for word in done.stdout.split()] == [-signal.SIGKILL] * KILLS + [0], done.stderr
     killed, whole = tmp_path / "runs" / "killed", tmp_path / "runs" / "whole"
     check_equal(killed, whole)
-    assert read(tmp_path, "metrics", "whole")["elbo"]["rate/theta"] < 1e-4  # so the rule that lowers it was resumed too
+    assert (
+        read(tmp_path, "metrics", "whole")["elbo"]["rate/posterior"] < 1e-4
+    )  # so the rule that lowers it was resumed too
     assert (killed / "config.yaml").read_text().count("- command: svi_target.py") == KILLS + 1
 
 

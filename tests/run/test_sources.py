@@ -12,9 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pyro_dwp.kernels.bank import KernelBank
-from pyro_dwp.nn import UNet
+from pyro_dwp.nn import UNet, load_network
 from pyro_dwp.priors.store import load_prior
-from pyro_dwp.transfer import load_network
 
 Weights = dict[str, Tensor]
 Snapshots = dict[str, tuple[Weights, dict[str, Any]]]
@@ -47,6 +46,13 @@ def snapshots(folder: Path) -> Snapshots:
 
 def equal(one: Weights, other: Weights) -> bool:
     return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_without_validation_cases_networks_are_kept_unscored(train, tmp_path):
+    kept = train("--networks", "1", "--cycles", "1", "--validation", "0", "--train", "null", "--test", "1")
+    assert [facts.keys() & {"loss", "dice"} for _, facts in kept.values()] == [set()]
+    split = json.loads((tmp_path / "runs" / "run" / "split.json").read_text())
+    assert {part: len(names) for part, names in split.items()} == {"train": 5, "validation": 0, "test": 1}
 
 
 def test_every_network_leaves_one_snapshot_per_cycle_that_differ_and_the_metrics_are_theirs(source):

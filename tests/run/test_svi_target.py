@@ -66,6 +66,19 @@ def test_copies_of_the_scans_in_another_orientation_score_the_same(infer, data):
         assert nib.aff2axcodes(nib.load(path).affine) == tuple("PIR")
 
 
+def test_a_run_that_learned_from_patches_predicts_by_windows_of_their_size_wherever_it_is_used(
+    infer, finished, data, tmp_path
+):
+    folder = infer(*PAIRS, "--patch", "[12,16,9]")
+    finished(tmp_path, "predict", "--run", folder, "--images", data / "images", "--output", "maps")
+    finished(tmp_path, "score", "--runs", f"[{folder}]", "--name", "again")
+    for place in (tmp_path / "maps", tmp_path / "runs" / "again" / "predictions"):
+        for path in (folder / "predictions").glob("*_probability.nii.gz"):
+            ours, theirs = (np.asarray(nib.load(it).dataobj) for it in (path, place / path.name))
+            assert np.array_equal(ours, theirs)
+    assert read(tmp_path / "runs" / "again")["test"]["cases"] == read(folder)["test"]["cases"]
+
+
 @pytest.mark.parametrize(
     ("label_map", "values"), [("{0: 0, 4: 1}", {0, 4}), ("{0: 0, 2: 1, 4: 1}", {0, 1})], ids=["inverted", "merged"]
 )

@@ -52,6 +52,7 @@ RULES = f"--prior assigned --prior.rules '[{{kernel_size: 3, prior: gaussian}}, 
 SWAPS = [  # flags
     "--guide point --kl_weight 0 --start random --likelihood categorical",
     "--guide.relative_scale 0.01 --start random --initial_scale 0.1 --kernels_per_group null --warm_up 3 --estimator flipout",
+    "--guide dropout --guide.rate 0.3 --kl_weight 0 --start random",
     "--kernels_per_group 5 --prior.scale 0.1 --schedule.batch_size 1 --clip_norm 1",
     "--preprocess.grid null --preprocess.spacing [8,7,6] --schedule.batch_size 1",
     "--network.channels [2,3,4] --preprocess.grid [11,16,13]",

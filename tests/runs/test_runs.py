@@ -116,6 +116,12 @@ def test_only_what_matters_to_a_result_counts_as_a_difference():
     assert len(differences(before, {**before, "schedule": {"epochs": 4, "rate": 2}, "new": 1})) == 3
 
 
+def test_a_plateau_may_grow_longer_but_not_a_cosine_whose_rates_follow_from_its_length():
+    for decay, changed in (("plateau", 0), ("cosine", 1)):
+        before, after = ({"schedule": {"epochs": epochs, "decay": decay}} for epochs in (5, 6))
+        assert len(differences(before, after)) == changed
+
+
 @pytest.mark.parametrize("arguments", ["--help", "--name a"])
 def test_a_script_runs_from_any_folder_and_a_reader_that_leaves_is_no_error(tmp_path, arguments):
     command = f"{sys.executable} -m tests.helpers.sample {arguments} | true; exit ${{PIPESTATUS[0]}}"

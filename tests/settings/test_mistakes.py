@@ -51,6 +51,7 @@ MISTAKES = {  # flags → what the message names
     "x": ["'x' is neither a flag"],
     "--config": ["--config needs a YAML file"],
     "--config othr": ["no config othr", "Did you mean 'other'"],
+    "--config method/loud": ["no config method/loud", "Did you mean 'methods/loud'"],
     "--seed.help x": ["seed takes no class"],
     "--prior.help": ["needs the name of a class"],
     "--prior.help foo": ["no Prior called 'foo'"],

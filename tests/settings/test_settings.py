@@ -1,5 +1,8 @@
 """Settings from configs and flags: layers, classes at any depth, types; what arrives in a script is what was asked for."""
 
+import re
+from typing import Annotated
+
 import pytest
 import torch
 import yaml
@@ -8,11 +11,15 @@ from guides import Ensemble, MeanField, Point
 from pyro_dwp import data, infer, likelihoods, nn, priors
 from pyro_dwp.errors import ConfigError
 from pyro_dwp.priors import Assigned, Gaussian, Laplace, Prior
+from pyro_dwp.runs.script import script_settings
 from pyro_dwp.safe_yaml import parse
-from pyro_dwp.settings import instantiate
+from pyro_dwp.settings import Flat, instantiate
 from pyro_dwp.settings.classes import find_class, offered, public_path
+from pyro_dwp.settings.help import script_help
+from pyro_dwp.settings.recipes import resolve
 from pyro_dwp.settings.tree import flags_tree, read_flags
 from pyro_dwp.sites import weight_sites
+from tests.helpers import sample
 
 SITES = weight_sites(nn.UNet(channels=(2, 4)))
 
@@ -23,6 +30,7 @@ SITES = weight_sites(nn.UNet(channels=(2, 4)))
         ([], {"prior.gain": 0.1, "length.epochs": 3, "seed": 0, "length.rate": 1e-3}),
         (["--config", "other"], {"prior.gain": 1.0, "length.epochs": 4, "seed": 7}),
         (["--config", "other", "--config=quick"], {"prior.gain": 0.1, "length.epochs": 3, "seed": 7}),
+        (["--config", "other", "--config", "methods/loud"], {"seed": 7, "note": "loud"}),
         (["--seed", "1", "--config", "other", "--seed=2"], {"seed": 2}),
         (["--length.epochs", "9", "--length.rate", "1e-2"], {"length.epochs": 9, "length.rate": 0.01}),
         (["--length", "{epochs: 8}"], {"length.epochs": 8}),
@@ -122,6 +130,24 @@ def test_a_config_of_a_run_makes_the_same_objects_in_another_folder(received, ca
     assert {**second, "name": "a", "provenance": 0} == {**config, "provenance": 0}
 
 
+def test_a_placeholder_stays_as_it_is_in_any_folder_and_is_refused_when_the_script_runs(refused):
+    flags = [
+        "--prior",
+        "assigned",
+        "--prior.rules",
+        "[{prior: {class: pretrained, path: '@job/a'}}]",
+        "--bank",
+        "@bank/b",
+    ]
+    settings = script_settings(sample.main, flags, "quick")[1].settings
+    assert settings["bank"] == "@bank/b"
+    assert settings["prior"]["rules"][0]["prior"]["path"] == "@job/a"
+    error = refused(*flags)
+    assert [part for part in ("prior.rules.0.prior.path", "'@job/a'", "placeholder") if part not in error] == []
+    error = refused("--bank", "@bank/b")
+    assert [part for part in ("bank is '@bank/b'", "--bank PATH") if part not in error] == []
+
+
 def test_a_part_of_a_config_is_built_alone():
     built = instantiate(Prior, {"class": "gaussian", "scale": 2}, "prior")
     assert (type(built), built.scale) == (Gaussian, 2.0)
@@ -130,19 +156,27 @@ def test_a_part_of_a_config_is_built_alone():
         instantiate(Prior, {"class": "gaussian", "scal": 2}, "prior")
 
 
+def test_a_default_of_flat_settings_is_the_default_of_each_and_the_one_that_help_shows():
+    def main(plan: Annotated[data.SplitPlan, Flat()] = data.SplitPlan(train=20, test=0)) -> None: ...  # noqa: B008
+
+    assert resolve(main, {"train": 7}).build_arguments()["plan"] == data.SplitPlan(train=7, test=0)
+    shown = re.findall(r"--(train|validation|test) .*default (\d+)", script_help(main, {"train": 7}))
+    assert shown == [("train", "7"), ("validation", "5"), ("test", "0")]
+
+
 @pytest.mark.parametrize(
     ("base", "package", "expected"),
     [
         (
             Prior,
             priors,
-            "assigned deep_weight empirical flow gaussian laplace mixture pretrained scale_mixture student_t",
+            "assigned deep_weight empirical flow gaussian laplace mixture pretrained scale_mixture source_posterior student_t",
         ),
         (priors.Fit, priors, "deep_weight empirical flow mixture"),
         (data.CaseSource, data, "decathlon folder_pairs phantoms"),
         (likelihoods.Likelihood, likelihoods, "categorical dice_cross_entropy"),
         (infer.Estimator, infer, "flipout shared_sample"),
-        (torch.nn.Module, nn, "unet"),
+        (torch.nn.Module, nn, "fcn unet"),
     ],
 )
 def test_a_package_offers_its_concrete_classes_in_snake_case(base, package, expected):

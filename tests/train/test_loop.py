@@ -43,7 +43,7 @@ def task(**replaced: object) -> tiny.TinyTask:
     return made
 
 
-def short(epochs: int, **settings: int) -> Schedule:
+def short(epochs: int, **settings: object) -> Schedule:
     return replace(tiny.SCHEDULE, epochs=epochs, **settings)
 
 
@@ -78,7 +78,9 @@ def test_a_folder_with_a_checkpoint_another_seed_and_a_task_without_items_are_re
         tiny.run(tmp_path / "none", resume=False, task=task(size=0))
 
 
-def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_resume(tmp_path: Path) -> None:
+@pytest.mark.parametrize("decay", ["plateau", "cosine"])
+def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_resume(tmp_path: Path, decay: str) -> None:
+    schedule = short(12, decay=decay)
     stopped, calls = tiny.TinyTask(), iter(range(100))
 
     def interrupted(indices: torch.Tensor) -> dict[str, float]:
@@ -88,9 +90,9 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_resume(tmp_path: Path) -> No
 
     stopped.step = interrupted
     with refuses("epoch 6", "after 4 epoch", "--resume", error=Interrupted):
-        tiny.run(tmp_path / "stopped", resume=False, task=stopped)
-    tiny.run(tmp_path / "stopped", resume=True)
-    tiny.run(tmp_path / "whole", resume=False)
+        tiny.run(tmp_path / "stopped", resume=False, task=stopped, schedule=schedule)
+    tiny.run(tmp_path / "stopped", resume=True, schedule=schedule)
+    tiny.run(tmp_path / "whole", resume=False, schedule=schedule)
     assert_same_end(tmp_path / "stopped", tmp_path / "whole")
 
 
@@ -118,6 +120,18 @@ def test_a_loss_that_is_no_number_names_step_and_parts_and_after_the_first_step_
     losses = iter([1.0] * finite + [torch.nan])
     with refuses(*tokens, error=TrainingError):
         tiny.run(tmp_path, resume=False, task=task(step=lambda indices: {"loss": next(losses), "kl": 3.0}))
+
+
+def test_a_covariance_that_breaks_down_is_one_line_with_cures(tmp_path: Path) -> None:
+    def broken(indices: torch.Tensor) -> dict[str, float]:
+        try:
+            torch.linalg.cholesky(torch.full((2, 2), torch.nan))
+        except torch.linalg.LinAlgError as error:
+            raise torch.linalg.LinAlgError(f"{error}\n Trace Shapes:") from error  # as Pyro adds to it
+        return {"loss": 0.0}
+
+    with refuses("epoch 1", "covariance", *RATE, error=TrainingError):
+        tiny.run(tmp_path, resume=False, task=task(step=broken))
 
 
 def test_broken_weights_do_not_replace_a_good_checkpoint(tmp_path: Path) -> None:
@@ -157,8 +171,8 @@ def test_every_rate_falls_by_the_same_factor_on_a_plateau_and_training_stops_at_
     schedule = Schedule(epochs=100, learning_rate=1e-2, patience=2, stop_rate=1e-4)
     history = tiny.run(tmp_path, False, task(**methods), schedule)
     # The first loss is progress (from infinity); each fall then takes patience + 1 = 3 more.
-    assert history.column("rate/theta") == pytest.approx([1e-2] * 4 + [1e-3] * 3)
-    assert history.column("rate/psi") == pytest.approx([1e-3] * 4 + [1e-4] * 3)
+    assert history.column("rate/posterior") == pytest.approx([1e-2] * 4 + [1e-3] * 3)
+    assert history.column("rate/encoders") == pytest.approx([1e-3] * 4 + [1e-4] * 3)
     assert history.stopped == "rate"
 
 
@@ -181,7 +195,7 @@ def test_the_history_is_written_as_json_with_each_checkpoint_and_at_the_end(tmp_
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("seed", "5"), ("rows", 3), ("rows", [3]), ("rows", [{"epoch": "1"}]), ("plateau", None), ("epoch", 1.5)],
+    [("seed", "5"), ("rows", 3), ("rows", [3]), ("rows", [{"epoch": "1"}]), ("rule", None), ("epoch", 1.5)],
 )
 def test_a_state_of_another_type_does_not_resume(tmp_path: Path, key: str, value: object) -> None:
     tiny.run(tmp_path, resume=False, schedule=short(1))

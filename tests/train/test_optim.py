@@ -41,7 +41,7 @@ def layer() -> nn.Linear:
 
 def test_it_takes_the_steps_of_pyros_adam_towards_the_prior() -> None:
     ours, theirs = Program(), Program()
-    for program, optimiser in ((ours, JointAdam({"theta": [ours]}, 0.05)), (theirs, pyro.optim.Adam({"lr": 0.05}))):
+    for program, optimiser in ((ours, JointAdam({"posterior": [ours]}, 0.05)), (theirs, pyro.optim.Adam({"lr": 0.05}))):
         pyro.set_rng_seed(1)
         inference = svi(program, optimiser)
         for _ in range(200):
@@ -52,16 +52,16 @@ def test_it_takes_the_steps_of_pyros_adam_towards_the_prior() -> None:
 
 def test_each_group_has_its_own_rate_and_a_parameter_that_two_reach_belongs_to_the_first(layer: nn.Linear) -> None:
     layer.bias.requires_grad_(False)
-    groups = {"theta": [layer], "psi": [nn.Linear(2, 1)], "none": [nn.Sequential(layer)]}
-    adam = JointAdam(groups, {"theta": 1e-3, "psi": 1e-4, "none": 0.0})
+    groups = {"posterior": [layer], "encoders": [nn.Linear(2, 1)], "none": [nn.Sequential(layer)]}
+    adam = JointAdam(groups, {"posterior": 1e-3, "encoders": 1e-4, "none": 0.0})
     found = {group["name"]: (group["lr"], len(group["params"])) for group in adam.optimiser.param_groups}
-    assert found == {"theta": (1e-3, 1), "psi": (1e-4, 2)}  # without the frozen bias
+    assert found == {"posterior": (1e-3, 1), "encoders": (1e-4, 2)}  # without the frozen bias
     assert torch.equal(copy.deepcopy(layer).weight, layer.weight)
 
 
 def test_each_groups_gradient_is_clipped_by_itself_and_cleared_after_the_step(layer: nn.Linear) -> None:
     other = nn.Linear(1, 1)
-    adam = JointAdam({"theta": [layer], "psi": [other]}, 1e-3, clip_norm=1.0)
+    adam = JointAdam({"posterior": [layer], "encoders": [other]}, 1e-3, clip_norm=1.0)
     layer.weight.grad, other.weight.grad = torch.full((1, 1), 100.0), torch.full((1, 1), 0.5)
     seen: list[float] = []
     adam.optimiser.register_step_pre_hook(lambda *_: seen.extend([layer.weight.grad.item(), other.weight.grad.item()]))
@@ -71,25 +71,29 @@ def test_each_groups_gradient_is_clipped_by_itself_and_cleared_after_the_step(la
 
 
 def test_a_parameter_that_no_group_holds_is_an_error_with_its_shape(layer: nn.Linear) -> None:
-    with refuses("2 parameter(s)", "(), ()", "'psi'", error=ConfigError):
-        svi(Program(), JointAdam({"psi": [layer]}, 1e-3)).step()
+    with refuses("2 parameter(s)", "(), ()", "'encoders'", error=ConfigError):
+        svi(Program(), JointAdam({"encoders": [layer]}, 1e-3)).step()
 
 
 @pytest.mark.parametrize(
     ("groups", "settings", "tokens"),
     [
-        ({"theta": [nn.Linear(1, 1)]}, {"rates": {"psi": 1e-3}}, ("theta", "psi")),
-        ({"theta": [nn.ReLU()]}, {"rates": 1e-3}, ("theta",)),
+        ({"posterior": [nn.Linear(1, 1)]}, {"rates": {"encoders": 1e-3}}, ("posterior", "encoders")),
+        ({"posterior": [nn.ReLU()]}, {"rates": 1e-3}, ("posterior",)),
         *(
-            ({name: [nn.Linear(1, 1)] for name in ("theta", "psi")}, {"rates": {"theta": 1e-3, "psi": x}}, ("psi",))
+            (
+                {name: [nn.Linear(1, 1)] for name in ("posterior", "encoders")},
+                {"rates": {"posterior": 1e-3, "encoders": x}},
+                ("encoders",),
+            )
             for x in (-1e-3, float("nan"), float("inf"))
         ),
         *(
-            ({"theta": [nn.Linear(1, 1)]}, {"rates": 1e-3, name: x}, (name,))
+            ({"posterior": [nn.Linear(1, 1)]}, {"rates": 1e-3, name: x}, (name,))
             for name in ("weight_decay", "clip_norm")
             for x in (-1e-3, float("nan"), float("inf"))
         ),
-        ({"theta": [nn.Linear(1, 1)]}, {"rates": 1e-3, "clip_norm": 0.0}, ("clip_norm",)),
+        ({"posterior": [nn.Linear(1, 1)]}, {"rates": 1e-3, "clip_norm": 0.0}, ("clip_norm",)),
     ],
 )
 def test_groups_and_numbers_that_cannot_be_trained_with_are_refused(groups, settings, tokens):

@@ -8,7 +8,7 @@ from pyro_dwp.data import Prepared
 from pyro_dwp.errors import ConfigError
 from pyro_dwp.nn import UNet
 from pyro_dwp.train import PointTask
-from pyro_dwp.train.point import validate_network
+from pyro_dwp.train.point import validation_scores
 from tests.helpers.refusal import refuses
 
 
@@ -29,6 +29,18 @@ def test_steps_lower_the_loss() -> None:
     assert task.validate()["loss"] < before - 0.1
 
 
+def test_a_network_learns_from_patches_and_is_validated_by_windows_of_their_size() -> None:
+    torch.manual_seed(0)
+    scans, shapes = cases(2, edge=12), set()
+    task = PointTask(UNet(channels=(4, 8)), scans, scans, learning_rate=0.01, patch=(8, 8, 20))
+    task.network.register_forward_hook(lambda module, inputs, output: shapes.add(tuple(output.shape[2:])))
+    before = task.validate()["loss"]
+    for _ in range(30):
+        task.step(torch.tensor([0, 1]))
+    assert task.validate()["loss"] < before - 0.1
+    assert shapes == {(8, 8, 12)}
+
+
 def test_weight_decay_shrinks_weights_by_rate_times_decay_where_there_is_no_gradient() -> None:
     task = PointTask(UNet(channels=(4, 8)), cases(1), cases(1), learning_rate=0.01, weight_decay=2.0)
     weights = [p.detach().clone() for p in task.network.parameters()]
@@ -39,9 +51,10 @@ def test_weight_decay_shrinks_weights_by_rate_times_decay_where_there_is_no_grad
         torch.testing.assert_close(after.detach(), 0.98 * before)
 
 
-def test_validation_is_the_mean_over_cases() -> None:
+def test_validation_is_the_mean_over_cases_and_nothing_without_any() -> None:
     scans, network = cases(3), UNet(channels=(4, 8))
-    single, together = [validate_network(network, [one]) for one in scans], validate_network(network, scans)
+    single, together = [validation_scores([network], [one]) for one in scans], validation_scores([network], scans)
+    assert validation_scores([network], []) == {}
     for key in ("loss", "dice"):
         assert together[key] == pytest.approx(sum(row[key] for row in single) / 3)
 
@@ -51,7 +64,7 @@ def test_a_network_that_is_right_has_dice_one() -> None:
         inside = (image[:, 0] > 0.5).float()
         return 50 * torch.stack([1 - inside, inside], dim=1)
 
-    scores = validate_network(oracle, cases(1))
+    scores = validation_scores([oracle], cases(1))
     assert scores["dice"] == 1.0
     assert scores["loss"] < 1e-3
 

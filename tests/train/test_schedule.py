@@ -52,7 +52,22 @@ def test_the_stop_rate_is_reached_despite_rounding() -> None:
 
 def test_a_factor_of_one_keeps_the_rate() -> None:
     optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
-    plateau = Schedule(factor=1.0, patience=0).plateau(optimiser)
+    plateau = Schedule(factor=1.0, patience=0).rule(optimiser, 1)
     for _ in range(50):
         plateau.step(1.0)
     assert optimiser.param_groups[0]["lr"] == 0.1
+
+
+def test_a_cosine_falls_from_the_start_to_nothing_over_the_length_and_ignores_the_losses() -> None:
+    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    schedule = Schedule(steps=30, batch_size=2, decay="cosine", learning_rate=0.1)
+    assert schedule.length(5) == 10  # three batches an epoch
+    rule, rates = schedule.rule(optimiser, 5), []
+    for loss in range(10):
+        rates.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        schedule.advance(rule, float(loss) if loss % 2 else None)
+    expected = [0.1 * (1 + math.cos(math.pi * epoch / 10)) / 2 for epoch in range(10)]
+    assert rates == pytest.approx(expected)
+    assert optimiser.param_groups[0]["lr"] == pytest.approx(0)
+    assert not schedule.finished(0.0)

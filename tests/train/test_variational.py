@@ -20,7 +20,7 @@ from pyro_dwp.train import VariationalTask, timing
 from pyro_dwp.transfer import start_function
 from tests.helpers.refusal import refuses
 
-RATES = {"theta": 1e-2, "psi": 1e-3}
+RATES = {"posterior": 1e-2, "encoders": 1e-3}
 
 
 def network() -> UNet:
@@ -64,7 +64,7 @@ def test_svi_moves_guide_encoders_and_point_parameters_and_never_the_prior(deep,
 
 
 def test_the_likelihood_counts_n_over_b_times_also_in_a_smaller_last_batch() -> None:
-    run = task(Gaussian(), Point, rates={"theta": 0.0, "psi": 0.0})
+    run = task(Gaussian(), Point, rates={"posterior": 0.0, "encoders": 0.0})
     whole, pair, *single = (run.step(torch.tensor(i))["data"] for i in ([0, 1, 2], [0, 1], [0], [1], [2]))
     assert sum(single) / 3 == pytest.approx(whole)
     assert sum(single[:2]) / 2 == pytest.approx(pair)
@@ -76,6 +76,24 @@ def test_the_kl_weight_warms_up_linearly_and_survives_a_reload() -> None:
     resumed.modules["encoders"].load_state_dict(run.modules["encoders"].state_dict())
     weights += [resumed.step(torch.tensor([0]))["kl_weight"] for _ in range(3)]
     assert weights == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4])
+
+
+def test_a_step_sees_patches_and_validation_windows_of_their_size() -> None:
+    run, shapes = task(Gaussian(), patch=(8, 4, 6)), set()
+    run.model.network.register_forward_hook(lambda module, inputs, output: shapes.add(tuple(output.shape[2:])))
+    assert np.isfinite(run.step(torch.tensor([0, 2]))["loss"])
+    assert set(run.validate()) == {"loss", "dice"}
+    assert shapes == {(8, 4, 6)}
+
+
+@pytest.mark.parametrize("likelihood", [Categorical(), DiceCrossEntropy()], ids=["categorical", "dice"])
+def test_a_patch_as_large_as_the_scans_changes_nothing(likelihood) -> None:
+    found = []
+    for patch in (None, (8, 9, 8)):
+        torch.manual_seed(0)
+        run = task(Gaussian(), Point, likelihood, patch=patch)
+        found.append([run.step(torch.tensor([0, 2]))["data"], *run.validate().values()])
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -1,49 +1,14 @@
 import math
-from pathlib import Path
 
 import pytest
 import torch
 
-from pyro_dwp.errors import CheckpointError, ConfigError
-from pyro_dwp.files import write_tensors
+from pyro_dwp.errors import ConfigError
 from pyro_dwp.nn import UNet
 from pyro_dwp.priors import Gaussian
 from pyro_dwp.sites import weight_sites
-from pyro_dwp.transfer import load_network, save_network, scale_parameters, start_function
-from tests.helpers.guides import moved
+from pyro_dwp.transfer import scale_parameters, start_function
 from tests.helpers.refusal import refuses
-
-
-def test_a_saved_network_is_read_back_bit_for_bit_with_its_facts(tmp_path: Path) -> None:
-    network, other = UNet(channels=(2, 4)), UNet(channels=(2, 4))
-    save_network(tmp_path / "a.safetensors", network, {"dice": 0.5})
-    assert load_network(tmp_path / "a.safetensors", other) == {"dice": 0.5}
-    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), other.parameters(), strict=True))
-
-
-FIRST = "init_conv.weight"
-CHANGES = {
-    "integers": (lambda state: {name: value.long() for name, value in state.items()}, [FIRST, "integer"]),
-    "complex": (lambda state: {name: value.cfloat() for name, value in state.items()}, [FIRST, "complex"]),
-    "surplus": (lambda state: state | {"extra": torch.zeros(1)}, ["extra"]),
-    "missing": (lambda state: {name: value for name, value in state.items() if "up1" not in name}, ["up1", "absent"]),
-    "shape": (lambda state: state | {FIRST: torch.zeros(3, 1, 3, 3, 3)}, ["(2, 1, 3, 3, 3)", "(3, 1, 3, 3, 3)"]),
-}
-
-
-@pytest.mark.parametrize("kind", CHANGES)
-def test_a_network_that_does_not_fit_or_is_missing_is_refused_and_nothing_filled(kind: str, tmp_path: Path) -> None:
-    change, tokens = CHANGES[kind]
-    network = UNet(channels=(2, 4))
-    path = write_tensors(tmp_path / "a.safetensors", "network", change(UNet(channels=(2, 4)).state_dict()), {})
-
-    def load() -> None:
-        with refuses("a.safetensors", "UNet", *tokens, error=CheckpointError):
-            load_network(path, network)
-        with refuses("none.safetensors", error=CheckpointError):
-            load_network(tmp_path / "none.safetensors", network)
-
-    assert moved([network], load) == [[]]
 
 
 def test_scaling_multiplies_every_parameter() -> None:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from pyro_dwp.errors import ConfigError
 from pyro_dwp.nn import UNet
-from pyro_dwp.predict import class_probabilities
+from pyro_dwp.nn.windows import class_probabilities
 from tests.helpers.refusal import refuses
 
 IMAGE = torch.randn(1, 11, 9, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
