@@ -79,6 +79,6 @@ def test_a_slice_is_never_mixed_with_another_by_rotation():
 
 
 @pytest.mark.parametrize("wrong", [{"flip": 1.5}, {"rotation": -1.0}, {"zoom": 1.0}, {"brightness": float("nan")}])
-def test_a_range_that_is_none_is_named(wrong):
+def test_a_range_out_of_bounds_is_named(wrong):
     with refuses("Augment", *wrong, error=ConfigError):
         Augment(**wrong)
