@@ -42,7 +42,12 @@ class SegmentationModel(PyroModule):
         self.likelihood = likelihood
 
     def forward(
-        self, image: Tensor, label: Tensor | None = None, total: int | None = None, weight: Tensor | None = None
+        self,
+        image: Tensor,
+        label: Tensor | None = None,
+        total: int | None = None,
+        weight: Tensor | None = None,
+        voxels: Tensor | None = None,
     ) -> Tensor:
         """Run the program once.
 
@@ -51,6 +56,7 @@ class SegmentationModel(PyroModule):
             label: (B, D, H, W) or (B, H, W); None to predict.
             total: number of scans in the data set, N; the batch counts N / B times. None takes the batch as the data set.
             weight: voxels that each voxel of a patch stands for, shaped as the label; None counts each once.
+            voxels: of the whole scan that each patch belongs to, (B,); None where there are no patches.
 
         Returns:
             Logits, (B, classes, ...).
@@ -59,5 +65,5 @@ class SegmentationModel(PyroModule):
         weights = {name: pyro.sample(name, prior.site_distribution(site)) for name, site in self.sites.items()}
         logits = self.network(weights, image)
         with pyro.plate("scans", total or len(image), subsample=torch.arange(len(image)), dim=-1):
-            self.likelihood(logits, label, weight)
+            self.likelihood(logits, label, weight, voxels)
         return logits

@@ -9,15 +9,17 @@ from typing import Any
 __version__ = "0.1.0"
 
 ROOMS = {
-    "data": "Augment CaseSource Decathlon FolderPairs Patch Phantoms Preprocess Scan SplitPlan check_cases read_scan",
+    "data": "Augment CaseSource Decathlon Folder FolderPairs Patches Phantoms Preprocess Scan SplitPlan check_cases read_scan",
+    "data.arrays": "Arrays",
     "errors": "PyroDwpError",
     "infer": "AuxiliaryELBO Flipout check_guide weight_scales",
     "likelihoods": "Categorical DiceCrossEntropy Likelihood",
     "nn": "UNet load_network",
-    "predict": "Prediction posterior_predictive predict_scan write_prediction",
+    "predict": "Prediction Predictor posterior_predictive write_prediction",
     "priors": (
         "Assigned DeepWeight Empirical Flow Gaussian Laplace Mixture Pretrained Prior Rule ScaleMixture SourcePosterior StudentT"
     ),
+    "report": "Drawing learning_curves show_case",
     "runs": "Posterior load_posterior",
     "sites": "WeightSite weight_sites",
     "train": "JointAdam SVI Schedule VariationalTask configure_pyro draw_network fit",

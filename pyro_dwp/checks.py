@@ -9,6 +9,7 @@ check serves a config, a flag and a call in Python. Arguments of other types (mo
 
 import functools
 import inspect
+import re
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -112,13 +113,27 @@ def describe_problem(problem: ErrorDetails, hint: Any, prefix: str = "") -> str:
     """
     path = problem["loc"][:-1] if problem["type"] == "missing" else problem["loc"]  # what lacks an item, not the item
     place, value = ".".join(str(part) for part in path if part != "[key]"), problem["input"]
+    place = place if place.isprintable() else ascii(place)
     line = f"{prefix}{place} is {shorten(value)}. {problem['msg']}."
     names = literals(hint)
     if problem["type"] in STRUCTURES:
         form = type_name(hint).partition(" or ")[0]
-        example = form.replace(", ...", "").replace("INT", "1").replace("FLOAT", "1.0").replace("TEXT", "a")
+        example = re.sub(r"\|[\w|]+", "", form.replace(", ...", ""))
+        example = example.replace("INT", "1").replace("FLOAT", "1.0").replace("TEXT", "a")
         line += f" Write it as {form}, on a command line in quotes: '{example}'."
     return f"{line} {suggest(value, names)}" if names and isinstance(value, str) else line
+
+
+def words(value: Any) -> Any:
+    """Return the words of a text, between commas and perhaps in brackets, and anything else as it is; for `BeforeValidator`.
+
+    Example:
+        >>> words("flair, t1"), words("[flair]"), words(["flair"])
+        (['flair', 't1'], ['flair'], ['flair'])
+    """
+    if not isinstance(value, str):
+        return value
+    return [word.strip() for word in value.strip().strip("[]").split(",") if word.strip()]
 
 
 def shorten(value: Any) -> str:
@@ -131,16 +146,16 @@ def type_name(hint: Any) -> str:
     """Return an annotation as help and messages show it.
 
     Example:
-        >>> type_name(tuple[int, int] | None), type_name(Literal["prior", "source"]), type_name(dict[int, int])
-        ('[INT, INT] or null', 'prior|source', '{INT: INT, ...}')
+        >>> type_name(tuple[int, int] | None), type_name(list[Literal["prior", "source"]]), type_name(dict[int, int])
+        ('[INT, INT] or null', '[prior|source]', '{INT: INT, ...}')
     """
     origin, parts = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return type_name(parts[0])
     if origin in UNIONS:
         return " or ".join(type_name(part) for part in parts)
-    if words := literals(hint):
-        return "|".join(words)
+    if origin is Literal:
+        return "|".join(literals(hint))
     if origin is dict:
         return "{" + ": ".join(type_name(part) for part in parts) + ", ...}"
     if parts:

@@ -1,13 +1,25 @@
 """Errors that a user can act on: each message says what was expected, what was found, where, and the cure."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 LISTED = 30
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, and bytes that are no UTF-8
 
 
 class PyroDwpError(Exception):
-    """Base of every error that the library raises on bad input; scripts print its message and exit with status 2."""
+    r"""Base of every error that the library raises on bad input; scripts print its message and exit with status 2.
+
+    The message is one line that can be printed, whatever the names and values in it: control characters are escaped.
+
+    Example:
+        >>> print(PyroDwpError("There is no file a\nb."))
+        There is no file a\nb.
+    """
+
+    def __str__(self) -> str:
+        return UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], super().__str__())
 
 
 class ConfigError(PyroDwpError, ValueError):
@@ -16,6 +28,10 @@ class ConfigError(PyroDwpError, ValueError):
 
 class DataError(PyroDwpError, ValueError):
     """A file or folder of images, labels or kernels that cannot be used as it is."""
+
+
+class WriteError(DataError):
+    """A file that cannot be written, e.g. because the disk is full; what it would have replaced is intact."""
 
 
 class CheckpointError(PyroDwpError, ValueError):
@@ -27,7 +43,7 @@ class TrainingError(PyroDwpError, ArithmeticError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """The user stopped a training (Ctrl-C); the message says what was kept and how to resume."""
+    """The user, or the system, stopped a script (Ctrl-C, SIGTERM, SIGHUP); the message says what was kept and how to resume."""
 
 
 def suggest(name: str, legal: Iterable[str], most: int = LISTED) -> str:

@@ -4,11 +4,12 @@ Every file of the library is written beside its final place, flushed to disk and
 killed while writing, finds the old file or the new one, never a part. Nothing is ever unpickled.
 """
 
+import hashlib
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,10 +19,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from pyro_dwp.errors import CheckpointError, DataError, suggest
+from pyro_dwp.errors import CheckpointError, ConfigError, DataError, WriteError, suggest
 
-Failure = type[DataError] | type[CheckpointError]
+Failure = type[DataError] | type[CheckpointError] | type[ConfigError]
 Model = TypeVar("Model", bound=BaseModel)
+DIGEST = "digest"
 
 
 @contextmanager
@@ -32,35 +34,34 @@ def replacing(path: Path | str) -> Iterator[Path]:
         path: the file to write; missing folders are made. The temporary file has the same folder and extension.
 
     Raises:
-        DataError: if the folder cannot be made or the file cannot be written.
+        WriteError: if the folder cannot be made or the file cannot be written.
     """
-    path = Path(path)
+    partial = Path(path).with_name(f".{uuid.uuid4().hex[:8]}.{Path(path).name[-100:]}")
+    with writing(path), ExitStack() as end:
+        end.callback(partial.unlink, missing_ok=True)
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+
+
+@contextmanager
+def writing(path: Path | str) -> Iterator[None]:
+    """Name a file in the error if the system refuses to write it within the block.
+
+    Args:
+        path: of the file; missing folders are made.
+
+    Raises:
+        WriteError: in place of OSError.
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        extension = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
-        handle, name = tempfile.mkstemp(suffix=extension, prefix=_prefix(path), dir=path.parent)
-        os.close(handle)
-        partial = Path(name)
-        try:
-            yield partial
-            with partial.open("rb+") as file:
-                os.fsync(file.fileno())
-            os.chmod(partial, 0o666 & ~_umask())
-            os.replace(partial, path)
-        finally:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
-        raise DataError(
+        raise WriteError(
             f"{path} cannot be written ({_reason(error)}). Choose another folder, free some space, or change its permissions."
         ) from error
-
-
-def remove_leftovers(path: Path | str) -> None:
-    """Delete temporary files that killed writers of `path` left; only for a file that a single process writes."""
-    path = Path(path)
-    for leftover in path.parent.glob(f"{_prefix(path)}*{path.suffix}"):
-        leftover.unlink(missing_ok=True)
 
 
 def write_text(path: Path | str, text: str) -> Path:
@@ -88,6 +89,25 @@ def write_json(path: Path | str, content: Any) -> Path:
     return write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
+def read_text(path: Path | str, most: int = 2**26) -> str:
+    """Return the content of a text file, in UTF-8; a pipe or a device, which may have no end, is not read.
+
+    Args:
+        path: the file.
+        most: bytes.
+
+    Raises:
+        OSError or ValueError: if it cannot be read, is no regular file, has too many bytes, or is not UTF-8.
+    """
+    path = Path(path)
+    size = path.stat().st_size
+    if not path.is_file():
+        raise ValueError("it is a folder" if path.is_dir() else "it is not a file")
+    if size > most:
+        raise ValueError(f"it has {size} bytes, more than {most}")
+    return path.read_text(encoding="utf-8")
+
+
 def read_json(path: Path | str, what: str, cure: str, failure: Failure = DataError) -> dict[str, Any]:
     """Return the object that a JSON file holds.
 
@@ -101,7 +121,7 @@ def read_json(path: Path | str, what: str, cure: str, failure: Failure = DataErr
         DataError or CheckpointError, as asked for: if the file is missing, unreadable, not JSON, or does not hold an object.
     """
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        found = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise failure(f"{path} cannot be read as {what} ({_reason(error)}). {cure}") from error
     if not isinstance(found, dict):
@@ -118,12 +138,23 @@ def write_tensors(path: Path | str, kind: str, tensors: Mapping[str, Tensor], he
         tensors: name → tensor; copied to the CPU, contiguous, in their own precision.
         header: JSON-able facts about them.
     """
-    plain = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
-    }
+    plain = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
+    text = json.dumps(dict(header))
     with replacing(path) as partial:
-        partial.write_bytes(save(plain, metadata={"kind": kind, "header": json.dumps(dict(header))}))
+        partial.write_bytes(save(plain, metadata={"kind": kind, "header": text, DIGEST: digest(plain, text)}))
     return Path(path)
+
+
+def digest(tensors: Mapping[str, Tensor], header: str) -> str:
+    """Return a checksum of tensors on the CPU and of their header, which `write_tensors` stores and `read_tensors` compares.
+
+    A file written before there was one, or by hand, has none, and is read without this check.
+    """
+    found = hashlib.blake2b(header.encode(), digest_size=16)
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def read_tensors(
@@ -145,21 +176,22 @@ def read_tensors(
         DataError or CheckpointError, as asked for: if the file is missing, unreadable, truncated, or of another kind.
     """
     path = Path(path)
-    if path.is_dir():
-        inside = sorted(str(file) for file in path.rglob("*.safetensors"))[:3]
-        raise failure(f"A {kind} is one .safetensors file, but {path} is a folder. {suggest(str(path), inside)} {cure}")
     if not path.is_file():
-        raise failure(f"A {kind} is one .safetensors file, but {path} does not exist. {cure}")
+        inside = sorted(map(str, path.rglob("*.safetensors")))[:3]
+        found = f"is a folder. {suggest(str(path), inside)}" if path.is_dir() else "does not exist."
+        raise failure(f"A {kind} is one .safetensors file, but {path} {found} {cure}")
     try:
         with safe_open(path, framework="pt") as file:
-            found = file.metadata() or {}
+            facts = file.metadata() or {}
             tensors = {} if header_only else {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        header = json.loads(found.get("header", "null"))
+        header = json.loads(facts.get("header", "null"))
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise failure(f"{path} cannot be read as a {kind} ({_reason(error)}). {cure}") from error
-    if found.get("kind") != kind or not isinstance(header, dict):
-        what = f"a {found['kind']}" if "kind" in found else "a safetensors file of another program"
+    if facts.get("kind") != kind or not isinstance(header, dict):
+        what = f"a {facts['kind']}" if "kind" in facts else "a safetensors file of another program"
         raise failure(f"{path} should be a {kind}, but is {what}. {cure}")
+    if not header_only and facts.get(DIGEST, "") not in ("", digest(tensors, facts["header"])):
+        raise failure(f"{path} has changed since it was written: it was damaged, or edited. Restore a copy. {cure}")
     return tensors, header
 
 
@@ -250,15 +282,5 @@ def describe_tensor(tensor: Tensor | None) -> str:
     return f"{next(kind for kind, holds in kinds.items() if holds)} of shape {tuple(tensor.shape)}"
 
 
-def _prefix(path: Path) -> str:
-    return f".{path.stem[:40]}."
-
-
 def _reason(error: BaseException) -> str:
     return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -27,7 +27,11 @@ __all__ = ["Categorical", "DiceCrossEntropy", "Likelihood", "VoxelCategorical", 
 
 
 def dice_cross_entropy(
-    logits: Tensor, label: Tensor, dice_weight: float = 0.99, weight: Tensor | None = None
+    logits: Tensor,
+    label: Tensor,
+    dice_weight: float = 0.99,
+    weight: Tensor | None = None,
+    voxels: Tensor | None = None,
 ) -> Tensor:
     """Return the paper's training loss per scan: dice_weight · (1 − soft Dice) + (1 − dice_weight) · cross-entropy.
 
@@ -39,6 +43,8 @@ def dice_cross_entropy(
         label: classes as integers, (B, D, H, W) or (B, H, W).
         dice_weight: between 0 and 1.
         weight: voxels that each voxel stands for in the sums and means, (B, D, H, W) or (B, H, W); None counts each once.
+        voxels: that the sum of cross-entropies is divided by, (B,); None takes the sum of the weights. Of a patch, the voxels of
+            the whole scan: the sum of its weights is random.
 
     Returns:
         Loss per scan, (B,).
@@ -52,13 +58,38 @@ def dice_cross_entropy(
         >>> round(dice_cross_entropy(sure, label).item(), 3)
         0.0
     """
+    sums = loss_sums(logits, label, weight)
+    return loss_of_sums(*sums, count_voxels(label, weight) if voxels is None else voxels, dice_weight)
+
+
+def count_voxels(label: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Return the voxels of each scan, or the sum of their weights: (B, ...) → (B,)."""
+    return _sum(torch.ones_like(label[:, None]), weight)[:, 0]
+
+
+def loss_sums(logits: Tensor, label: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the sums over voxels that the paper's loss is made of, so that a volume can be scored in parts.
+
+    Args:
+        logits: (B, C, ...).
+        label: (B, ...).
+        weight: (B, ...); None counts each voxel once.
+
+    Returns:
+        Overlap Σ p t and size Σ (p + t) of each foreground class, (B, C − 1), and Σ cross-entropy in nats, (B,).
+    """
     probability = logits.softmax(1)[:, 1:]
     truth = torch.stack([label == value for value in range(1, logits.shape[1])], 1)
     overlap, size = (_sum(values, weight) for values in (probability * truth, probability + truth))
+    return overlap, size, _sum(F.cross_entropy(logits, label, reduction="none")[:, None], weight)[:, 0]
+
+
+def loss_of_sums(
+    overlap: Tensor, size: Tensor, cross_entropy: Tensor, voxels: Tensor | float, dice_weight: float = 0.99
+) -> Tensor:
+    """Return the paper's loss per scan, (B,), from `loss_sums`; `voxels` is what the sum of cross-entropies is divided by."""
     soft_dice = ((2 * overlap + 1) / (size + 1)).mean(1)
-    voxels = _sum(torch.ones_like(label[:, None]), weight)[:, 0]
-    cross_entropy = _sum(F.cross_entropy(logits, label, reduction="none")[:, None], weight)[:, 0] / voxels
-    return dice_weight * (1 - soft_dice) + (1 - dice_weight) * cross_entropy
+    return dice_weight * (1 - soft_dice) + (1 - dice_weight) * cross_entropy / voxels
 
 
 def _sum(values: Tensor, weight: Tensor | None) -> Tensor:
@@ -103,13 +134,16 @@ class Likelihood(ABC):
     """Scores labels inside a Pyro model."""
 
     @abstractmethod
-    def __call__(self, logits: Tensor, label: Tensor | None, weight: Tensor | None = None) -> None:
+    def __call__(
+        self, logits: Tensor, label: Tensor | None, weight: Tensor | None = None, voxels: Tensor | None = None
+    ) -> None:
         """Add log p(label | logits) of each scan to the model, as one site `label` of batch shape (B,).
 
         Args:
             logits: (B, C, D, H, W) or (B, C, H, W).
             label: (B, D, H, W) or (B, H, W); None in prediction.
             weight: voxels that each voxel of a patch stands for, shaped as the label; None counts each once.
+            voxels: of the whole scan that each patch belongs to, (B,); None takes the sum of the weights.
         """
 
 
@@ -125,7 +159,9 @@ class Categorical(Likelihood):
     def __init__(self, strength: PositiveFloat = 1.0) -> None:
         self.strength = strength
 
-    def __call__(self, logits: Tensor, label: Tensor | None, weight: Tensor | None = None) -> None:
+    def __call__(
+        self, logits: Tensor, label: Tensor | None, weight: Tensor | None = None, voxels: Tensor | None = None
+    ) -> None:
         """Sample or score the site `label`."""
         with pyro.poutine.scale(scale=self.strength):
             pyro.sample("label", VoxelCategorical(logits, weight), obs=label)
@@ -133,6 +169,9 @@ class Categorical(Likelihood):
 
 class DiceCrossEntropy(Likelihood):
     """The paper's loss as a factor: log f = −strength · V · [0.99 (1 − Dice) + 0.01 cross-entropy] per scan.
+
+    Of a patch, V is the voxels of the whole scan, and the cross-entropy the weighted sum over V: its expectation is that of the
+    whole scan, and V adds no noise to the Dice.
 
     Not a normalised likelihood. The loss has no natural unit, so `strength` says how many nats a loss of 1 is worth.
 
@@ -145,9 +184,11 @@ class DiceCrossEntropy(Likelihood):
     def __init__(self, strength: PositiveFloat = 0.1, dice_weight: Annotated[float, Ge(0), Le(1)] = 0.99) -> None:
         self.strength, self.dice_weight = strength, dice_weight
 
-    def __call__(self, logits: Tensor, label: Tensor | None, weight: Tensor | None = None) -> None:
+    def __call__(
+        self, logits: Tensor, label: Tensor | None, weight: Tensor | None = None, voxels: Tensor | None = None
+    ) -> None:
         """Add the factor `label`; nothing without a label."""
         if label is not None:
-            voxels = label[0].numel() if weight is None else weight.flatten(1).sum(1)
-            loss = dice_cross_entropy(logits.float(), label, self.dice_weight, weight)
+            voxels = count_voxels(label, weight) if voxels is None else voxels
+            loss = dice_cross_entropy(logits.float(), label, self.dice_weight, weight, voxels)
             pyro.factor("label", -self.strength * voxels * loss)

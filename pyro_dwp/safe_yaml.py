@@ -1,7 +1,7 @@
 """Read YAML, from files of settings and from the values of flags, without surprises.
 
-`true` and `false` are the only booleans, 1e-3 is a number, 012 and 1:1 are text (YAML 1.2). A key given twice, an alias, and deep
-nesting are refused before anything is built, so that a small file cannot expand into a large structure.
+`true` and `false` are the only booleans, 1e-3 is a number, 012 and 1:1 are text (YAML 1.2). A key given twice, an alias, a tag,
+and deep nesting are refused before anything is built, so that a small file cannot expand into a large structure.
 """
 
 import re
@@ -13,6 +13,7 @@ import yaml
 
 from pyro_dwp.checks import shorten
 from pyro_dwp.errors import ConfigError
+from pyro_dwp.files import read_text
 
 MOST_BYTES = 2**20
 DEEPEST = 20
@@ -53,10 +54,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: if the file is missing or unreadable, is not YAML, or holds anything but `key: value` lines.
     """
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise ConfigError(f"{path} has {path.stat().st_size} bytes; settings have at most {MOST_BYTES}.")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path, MOST_BYTES)
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read as a config ({error}). Check the path.") from error
     found = parse(text, str(path))
     if found is None:
@@ -74,7 +73,7 @@ def parse(text: str, source: str) -> Any:
         source: file or flag that it comes from, named in an error.
 
     Raises:
-        ConfigError: if it is not YAML, gives a key twice, has an alias, or is nested too deeply.
+        ConfigError: if it is not YAML, gives a key twice, has an alias or a tag, or is nested too deeply.
 
     Example:
         >>> parse("[1e-3, null, on, 1:1]", "--flag")
@@ -86,6 +85,8 @@ def parse(text: str, source: str) -> Any:
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if isinstance(event, yaml.AliasEvent):
                 raise ConfigError(f"{source}: aliases (*{event.anchor}) are not supported. Write the value out.")
+            if tag := getattr(event, "tag", None):
+                raise ConfigError(f"{source}: tags ({tag}) are not supported. Write plain values.")
             if depth > DEEPEST:
                 raise ConfigError(f"{source}: nested more than {DEEPEST} deep. Check the brackets.")
         return yaml.load(text, Loader)  # a SafeLoader

@@ -17,9 +17,9 @@ import torch
 from pyro_dwp import Augment, CaseSource, Preprocess, SplitPlan
 from pyro_dwp.files import write_json
 from pyro_dwp.nn import NetworkFactory, load_network
-from pyro_dwp.predict import Scoring
-from pyro_dwp.report import draw_case, learning_curves, save_figure
-from pyro_dwp.runs import Run, read_cases, run_script
+from pyro_dwp.predict import Predictor, Scoring
+from pyro_dwp.report import draw_case, learning_curves, report_run, save_figure
+from pyro_dwp.runs import CONFIG, Run, read_cases, run_script
 from pyro_dwp.settings import Flat
 from pyro_dwp.train import Logbook, Machine, Schedule, configure_pyro, fit
 from pyro_dwp.transfer import MetaTask, MetaTuning
@@ -59,7 +59,7 @@ def main(
     pretrained = network()
     load_network(source, pretrained)
     cases = read_cases(run, data, plan, preprocess, pretrained)
-    held_out = cases.split.held_out(scoring.score)
+    cases.split.held_out(scoring.score)  # refuses to train where there is nothing to score
 
     rate, size = schedule.learning_rate, schedule.batch_size
     learned_from = cases.training, cases.validation
@@ -68,17 +68,20 @@ def main(
     folder = cases.begin(run, sites={})  # no weight is random
     print(f"{folder}: {len(cases.training)} scans, {task.size} tasks, {tuning.order}", cases.notes, sep="\n")
     print("Dice before:", ", ".join(f"{name} {dice:.3f}" for name, dice in task.source_dice.items()))
-    with Logbook(folder) as logbook:
-        history = fit(task, schedule, folder, seed, run.resumed, writer=logbook)
+    logbook = Logbook(folder, folder / CONFIG)
+    history = fit(task, schedule, folder, seed, run.resumed, logbook)
 
-    # Prediction: the test scans are predicted here, for the first time. Pictures come last, when the scores are safe.
-    table, shown = scoring.table(task.draw, data, cases.split, preprocess, seed, folder, device)
-    found = {scoring.score: table.to_dict(), "source_dice": task.source_dice}
+    # Prediction: the test scans are predicted here, for the first time. Pictures come last: the scores are safe.
+    after = scoring.postprocess
+    predictor = Predictor(task.draw, preprocess, scoring.samples, seed, device=device, postprocess=after)
+    result = scoring.evaluate(predictor, data, cases.split, folder)
+    found = result.to_dict() | {"source_dice": task.source_dice}
     write_json(folder / "metrics.json", found | history.cost() | machine.cost())
-    for case in shown:
+    logbook.scores(len(history.rows), scoring.score, result.table.mean())
+    for case in result.shown:
         draw_case(folder, case)
     save_figure(learning_curves(history.rows), folder / "figures" / "learning_curves.png")
-    print(f"{table.headline()} over {len(held_out)} {scoring.score} scan(s): {folder}")
+    print(result.describe(), report_run(folder), f"{result.headline()}. Results: {folder}", sep="\n")
 
 
 if __name__ == "__main__":

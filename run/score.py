@@ -10,6 +10,7 @@ Probabilities of an ensemble are averaged over its members with equal weights.
 import pyro_dwp.launch  # noqa: F401  # isort: skip  (first, so that Ctrl-C during the other imports ends quietly)
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Literal
@@ -19,7 +20,7 @@ from annotated_types import MinLen
 from pyro_dwp import CaseSource, Preprocess, configure_pyro
 from pyro_dwp.data import check_cases, read_split
 from pyro_dwp.files import write_json
-from pyro_dwp.predict import Samples, Scoring
+from pyro_dwp.predict import Maps, Postprocess, Precision, Samples, Scoring
 from pyro_dwp.runs import Run, load_posterior, mixture, read_config, run_script
 from pyro_dwp.settings import Flat, instantiate
 from pyro_dwp.train import Machine
@@ -34,7 +35,10 @@ def main(
     split: Path | None = None,
     score: Literal["test", "validation"] = "test",
     samples: Samples | None = None,
-    maps: bool = True,
+    postprocess: Postprocess | None = None,
+    maps: Maps = ("entropy",),
+    map_precision: Precision = "uint8",
+    calibrate: bool = True,
     seed: int = 0,
 ) -> None:
     """Predict cases with runs that have finished, and write their scores as run/svi_target.py does.
@@ -46,13 +50,17 @@ def main(
         split: file that lists the test and validation cases; null takes that of the first run.
         score: cases that are scored.
         samples: networks drawn from each run; null takes the number that the first run predicted with.
-        maps: whether maps of probability and uncertainty are written beside the masks.
+        postprocess: what is done to masks after the network; null does what the first run did.
+        maps: written beside the masks: any of probability, entropy, mutual_information and structure_entropy.
+        map_precision: of these maps: 8 bits, 1/255 of the largest value a step, or exact values.
+        calibrate: fit a temperature, and intervals of volumes, on the validation scans of the split.
         seed: seed of the draws; every case sees the same networks.
     """
     configure_pyro(validation=False)
     device = machine.use()
     members = [load_posterior(folder, device) for folder in runs]
     source = data or instantiate(CaseSource, read_config(runs[0])["data"], "data")
+    members[0].check_sequences(source.sequences(members[0].channels), "the data")
     cure = "correct the file" if split else "score another run"
     divided = read_split(split or runs[0] / "split.json", source.names(), cure)
     names = divided.held_out(score)
@@ -62,11 +70,13 @@ def main(
     folder = run.begin()
     print(f"{folder}: {len(members)} run(s), {drawn} networks", checked.describe(), sep="\n")
     start = perf_counter()
-    scoring, window = Scoring(drawn, score, maps), members[0].window
-    table, _ = scoring.table(mixture(members), source, divided, prepared, seed, folder, device, window)
-    found = {score: table.to_dict(), "seconds": perf_counter() - start}
+    after = postprocess or members[0].postprocess
+    first = members[0].predictor(drawn, seed)
+    predictor = replace(first, draw=mixture(members), preprocess=prepared, postprocess=after)
+    result = Scoring(drawn, score, after, maps, map_precision, calibrate).evaluate(predictor, source, divided, folder)
+    found = result.to_dict() | {"seconds": perf_counter() - start}
     write_json(folder / "metrics.json", found | machine.cost())
-    print(f"{table.headline()} over {len(names)} {score} scan(s): {folder}")
+    print(result.describe(), f"{result.headline()}. Results: {folder}", sep="\n")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Annotated
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
-from pyro_dwp.data import Augment, CaseSource, Patch, Preprocess, SplitPlan, bootstrap
+from pyro_dwp.data import Augment, CaseSource, Patches, Preprocess, SplitPlan, bootstrap
 from pyro_dwp.files import write_json
 from pyro_dwp.nn import NetworkFactory, load_network, save_network
 from pyro_dwp.runs import Run, read_cases, run_script
@@ -32,11 +32,11 @@ def main(
     schedule: Schedule,
     run: Annotated[Run, Flat()],
     machine: Annotated[Machine, Flat()],
+    patches: Annotated[Patches, Flat()],
     plan: Annotated[SplitPlan, Flat()] = SplitPlan(train=20, test=0),  # noqa: B008 (immutable)
     networks: PositiveInt = 10,
     cycles: PositiveInt = 2,
     augment: Augment | None = None,
-    patch: Patch | None = None,
     initial_scale: PositiveFloat = 0.05,
     weight_decay: NonNegativeFloat = 1.0,
     seed: int = 0,
@@ -51,14 +51,13 @@ def main(
         networks: number of networks, each from its own initialisation.
         cycles: snapshots per network; after each one the learning rate rises to its start again.
         augment: random variations of the training cases, such as augment: {}; null learns from the cases as they are.
-        patch: edges of random patches to learn from, voxels of the network's grid; null learns from whole scans.
         initial_scale: factor on He's initialisation. From 1 the kernels of a trained network are still their initial noise; under
             instance normalisation a small start costs nothing and lets the learned structure show.
         weight_decay: decoupled weight decay (AdamW), times the learning rate, per step; removes what no gradient renews.
         seed: seed of the first network's initialisation, bootstrap sample and order of cases; network i has seed + i.
     """
     device = machine.use()
-    cases = read_cases(run, data, plan, preprocess, network(), patch)
+    cases = read_cases(run, data, plan, preprocess, network(), patches)
     folder = cases.begin(run)
     print(cases.notes)
     snapshots = []
@@ -73,7 +72,7 @@ def main(
                 snapshots.append(load_network(path, trained))
                 continue
             print(f"network {index + 1} of {networks}, cycle {cycle + 1} of {cycles}")
-            steps = schedule.learning_rate, weight_decay, augment, machine.precision, patch, device
+            steps = schedule.learning_rate, weight_decay, augment, machine.precision, patches, device
             task = PointTask(trained, training, cases.validation, *steps)
             history = fit(task, schedule, folder / "training" / stem, seed + index, run.resumed)
             facts = {"network": index, "cycle": cycle, "seed": seed + index, "epochs": len(history.rows)}

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from pyro_dwp.runs import run_script
+from pyro_dwp.signals import STOPS
 from pyro_dwp.train import configure_pyro
 from tests.helpers import sample
 
@@ -21,6 +22,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--device", default="cpu", help="device that the tests of networks and inference run on (cpu, cuda)"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide GPUs, which scripts use where they find one, unless the tests are to run on them."""
+    if not config.getoption("--device").startswith("cuda"):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 # Tests work on tiny tensors: more threads gain nothing, and wait for each other where other programs run.
@@ -38,7 +45,10 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 def _fresh() -> Iterator[None]:
     configure_pyro()
     pyro.set_rng_seed(0)
+    handlers = {number: signal.getsignal(number) for name in STOPS if (number := getattr(signal, name, None))}
     yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     torch.set_default_dtype(torch.float32)
 
 

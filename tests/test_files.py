@@ -9,7 +9,6 @@ import torch
 from pydantic import BaseModel
 from safetensors.torch import save
 
-from pyro_dwp import files
 from pyro_dwp.errors import CheckpointError, DataError, PyroDwpError
 from pyro_dwp.files import check_finite, check_header, check_tensors, read_json, read_tensors, write_json, write_tensors
 from tests.helpers.refusal import refuses
@@ -58,13 +57,6 @@ def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with refuses("file/b.json", "written"):
         write_json(tmp_path / "file" / "b.json", {})
-
-
-def test_leftovers_of_killed_writers_are_removed_and_other_files_stay(path: Path) -> None:
-    for name in (".a.x1.safetensors", ".ab.x1.safetensors", "a.safetensors"):
-        write_json(path.with_name(name), {})
-    files.remove_leftovers(path)
-    assert sorted(file.name for file in path.parent.iterdir()) == [".ab.x1.safetensors", "a.safetensors"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")

@@ -8,8 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = [
-    {"errors", "launch"},
-    {"checks", "files"},
+    {"errors", "launch", "signals"},
+    {"checks", "files", "progress"},
     {"safe_yaml"},
     {"settings"},
     {"distributions"},
@@ -22,6 +22,7 @@ ORDER = [
     {"train"},
     {"transfer", "predict"},
     {"report"},
+    {"intake"},
     {"runs", "mini"},
     {"experiments"},
 ]

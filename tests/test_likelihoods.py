@@ -17,13 +17,18 @@ LABEL = torch.randint(0, 3, (2, 4, 5, 6), generator=torch.Generator().manual_see
 
 
 def traced(
-    likelihood: Likelihood, total: int = 2, logits: Tensor = LOGITS, label: Tensor = LABEL, weight: Tensor | None = None
+    likelihood: Likelihood,
+    total: int = 2,
+    logits: Tensor = LOGITS,
+    label: Tensor = LABEL,
+    weight: Tensor | None = None,
+    voxels: Tensor | None = None,
 ) -> float:
     """Return the log density of the labels of 2 of so many scans."""
 
     def model() -> None:
         with pyro.plate("scans", total, subsample=torch.arange(2), dim=-1):
-            likelihood(logits, label, weight)
+            likelihood(logits, label, weight, voxels)
 
     return pyro.poutine.trace(model).get_trace().log_prob_sum().item()
 
@@ -72,6 +77,14 @@ def test_a_voxel_of_weight_two_counts_as_two_and_one_of_weight_zero_not_at_all(l
     expected = traced(likelihood, logits=LOGITS[..., repeated], label=LABEL[..., repeated])
     assert traced(likelihood, weight=weight) == pytest.approx(expected, rel=1e-5)
     assert traced(likelihood, weight=torch.ones(LABEL.shape)) == pytest.approx(traced(likelihood), rel=1e-6)
+
+
+def test_the_dice_of_a_patch_counts_for_the_voxels_of_its_scan_whatever_its_weights_add_up_to() -> None:
+    likelihood, weight = DiceCrossEntropy(0.3, dice_weight=1.0), torch.rand(LABEL.shape) + 1
+    loss = dice_cross_entropy(LOGITS.float(), LABEL, dice_weight=1.0, weight=weight).sum().item()
+    assert traced(likelihood, weight=weight, voxels=torch.tensor([5e4, 5e4])) == pytest.approx(
+        -0.3 * 5e4 * loss, rel=1e-5
+    )
 
 
 def test_a_scan_without_foreground_has_a_finite_loss_and_gradient() -> None:

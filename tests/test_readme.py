@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pyro_dwp import runs
+from pyro_dwp.data import Phantoms, write_volume
 from pyro_dwp.nn import UNet
 from pyro_dwp.priors import Prior
 from pyro_dwp.runs.script import script_settings
@@ -23,19 +24,30 @@ PAGES = {path.name: path.read_text() for path in [ROOT / "README.md", *sorted((R
 COMMANDS = sorted({line.strip() for page in PAGES.values() for line in re.findall(r"python run/\w+\.py[^\n`&]*", page)})
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGES["README.md"], flags=re.DOTALL)
 YAML = re.findall(r"```yaml\n(.*?)```", PAGES["write_a_prior.md"], flags=re.DOTALL)
+SCANS = Phantoms(cases=3, shape=(16, 16, 16))
 OWN = {"--prior.length"}  # of the class that a page shows
-OTHERS = ("pip ", "pytest", "tensorboard ", "torchrun ", "ruff ")  # programs with flags of their own
+OTHERS = (
+    "pip ",
+    "pytest",
+    "tensorboard ",
+    "torchrun ",
+    "ruff ",
+    "python -m tests.",
+)  # programs with flags of their own
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's folder, with the files that the pages tell to save."""
+    """A user's folder, with scans and the files that the pages tell to save."""
     (tmp_path / "my_prior.py").write_text(BLOCKS[0])
     for place in (tmp_path, tmp_path / "docs" / "examples"):
         shutil.copytree(ROOT / "docs" / "examples", place, dirs_exist_ok=True)
     for name, block in zip(("my.yaml", "rules.yaml"), YAML, strict=True):
         (tmp_path / name).write_text(block)
     monkeypatch.chdir(tmp_path)
+    for scan in map(SCANS.load, SCANS.names()):
+        write_volume(tmp_path / "my_scans" / f"{scan.name}_flair.nii.gz", scan.image[0], scan.affine)
+        write_volume(tmp_path / "my_scans" / f"{scan.name}_mask.nii.gz", scan.label, scan.affine, "uint8")
     return tmp_path
 
 
@@ -43,9 +55,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_command_has_an_existing_script_config_and_flags(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _, script, *arguments = shlex.split(command, comments=True)
     checked = []
-    monkeypatch.setattr(
-        runs, "run_script", lambda main, default=None: checked.append(script_settings(main, arguments, default))
-    )
+    read = lambda main, default=None, **named: checked.append(script_settings(main, arguments, default, **named))  # noqa: E731
+    monkeypatch.setattr(runs, "run_script", read)
     with pytest.raises(SystemExit):
         runpy.run_path(str(ROOT / script), run_name="__main__")
     assert checked
@@ -60,10 +71,19 @@ def test_the_readme_has_the_two_set_up_lines() -> None:
 def test_the_readmes_program_is_short_and_takes_a_step_whose_parts_add_up_under_its_prior_too(prior: str) -> None:
     assert max(len(block.splitlines()) for block in BLOCKS) <= 15
     names: dict = {"__name__": "readme"}
-    code = BLOCKS[0] + BLOCKS[1].replace("DeepWeight()", prior).replace("\nSVI(", "\nloss = SVI(")
+    code = BLOCKS[0] + BLOCKS[2].replace("DeepWeight()", prior).replace("\nSVI(", "\nloss = SVI(")
     exec(compile(code, "README.md", "exec"), names)
     assert type(names["prior"]).__name__ == prior[:-2]
     assert names["loss"] == pytest.approx(0.01 * names["elbo"].parts["kl"] - names["elbo"].parts["data"], rel=1e-4)
+
+
+def test_the_readmes_ten_lines_fit_predict_and_look(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(folder / "my_scans" / "tumour_002_flair.nii.gz", folder / "new_scan.nii.gz")
+    names: dict = {"__name__": "readme"}
+    brief = BLOCKS[1].replace("MeanField)", 'MeanField, schedule={"steps": 2}, samples=2)')
+    exec(compile(brief, "README.md", "exec"), names)
+    assert names["prediction"].mask.shape == (16, 16, 16)
+    assert "over 1 test scan(s)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["my.yaml", "rules.yaml"])
@@ -88,7 +108,11 @@ def test_every_flag_and_path_that_a_page_names_is_there(page: str, flags: set[st
     text = re.sub(r"```.*?```", "", PAGES[page], flags=re.DOTALL)
     code = [*re.findall(r"`([^`]+)`", text), *re.findall(r"^    (\S.*)$", text, flags=re.MULTILINE)]
     named = {flag for part in code if not part.startswith(OTHERS) for flag in re.findall(r"--[a-z][\w.]*", part)}
-    paths = {path for part in code for path in re.findall(r"\b(?:run|models|guides|docs|pyro_dwp)/[\w/.]*", part)}
+    paths = {
+        path
+        for part in code
+        for path in re.findall(r"(?<![\w/])(?:run|models|guides|docs|pyro_dwp|tests)/[\w/.]*", part)
+    }
     assert named
     assert paths
     assert not named - flags - OWN

@@ -3,10 +3,14 @@
 from pyro_dwp.data.augmentation import Augment
 from pyro_dwp.data.batches import Batch, stack
 from pyro_dwp.data.check import CaseReport, check_cases
+from pyro_dwp.data.decathlon import Decathlon
+from pyro_dwp.data.folder import Folder
+from pyro_dwp.data.folder_pairs import FolderPairs
+from pyro_dwp.data.given import Image, Sequences, Spacing
 from pyro_dwp.data.labels import check_labels, labels_of_classes, map_labels
-from pyro_dwp.data.layouts import CaseSource, Decathlon, FolderPairs
+from pyro_dwp.data.layouts import CaseSource
 from pyro_dwp.data.nifti import write_volume
-from pyro_dwp.data.patches import Patch, cut_patch, draw_patch
+from pyro_dwp.data.patches import Patches, cut_patch, draw_patch
 from pyro_dwp.data.paths import case_name, expand, scan_files
 from pyro_dwp.data.phantoms import Phantoms
 from pyro_dwp.data.png import write_png
@@ -22,13 +26,17 @@ __all__ = [
     "CaseReport",
     "CaseSource",
     "Decathlon",
+    "Folder",
     "FolderPairs",
+    "Image",
     "Origin",
-    "Patch",
+    "Patches",
     "Phantoms",
     "Prepared",
     "Preprocess",
     "Scan",
+    "Sequences",
+    "Spacing",
     "Split",
     "SplitPlan",
     "bootstrap",

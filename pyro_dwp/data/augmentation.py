@@ -17,6 +17,7 @@ from pyro_dwp.checks import checked_dataclass
 from pyro_dwp.data.transforms import Prepared
 
 Fraction = Annotated[float, Ge(0), Lt(1)]
+KEYS = ("image", "label", "weight")
 Probability = Annotated[float, Ge(0), Le(1)]
 
 
@@ -24,9 +25,9 @@ Probability = Annotated[float, Ge(0), Le(1)]
 class Augment:
     """Flip, move and relight a case at random, anew at each call, with MONAI.
 
-    The image is interpolated linearly and what lies outside repeats the border; the label takes the nearest voxel. The grid keeps
-    its shape, and slices keep their direction, so that a volume of one slice is augmented as the image that it is. Only for
-    training: `box` and `affine` of the case no longer say where its voxels lie.
+    The image is interpolated linearly and what lies outside repeats the border; the label takes the nearest voxel, and so does
+    the weight of a patch's voxels. The grid keeps its shape, and slices keep their direction, so that a volume of one slice is
+    augmented as the image that it is. Only for training: `box` and `affine` of the case no longer say where its voxels lie.
 
     Args:
         flip: probability of exchanging left and right.
@@ -63,28 +64,31 @@ class Augment:
         assert case.label is not None  # only cases to learn from are varied
         vary = _variation(self, tuple(case.image.shape[1:]))
         vary.set_random_state(seed=int(torch.randint(2**31, ())))
-        varied = vary({"image": case.image, "label": case.label[None].float()})
-        image, label = (torch.as_tensor(varied[key]).as_subclass(Tensor) for key in ("image", "label"))
-        return replace(case, image=image, label=label[0].round().long())
+        given = {"image": case.image, "label": case.label[None].float()}
+        varied = vary(given if case.weight is None else given | {"weight": case.weight[None]})
+        image, label, weight = (torch.as_tensor(varied.get(key, 0)).as_subclass(Tensor) for key in KEYS)
+        return replace(
+            case, image=image, label=label[0].round().long(), weight=None if case.weight is None else weight[0]
+        )
 
 
 @lru_cache(maxsize=16)
 def _variation(ranges: Augment, grid: tuple[int, ...]) -> Any:
     from monai import transforms
 
-    both = ["image", "label"]
     pose = transforms.RandAffined(
-        both,
+        KEYS,
         prob=1.0,
         rotate_range=(0.0, 0.0, math.radians(ranges.rotation)),
         scale_range=(ranges.zoom,) * 3,
         translate_range=tuple(ranges.shift * edge for edge in grid),
-        mode=["bilinear", "nearest"],
+        mode=["bilinear", "nearest", "nearest"],
         padding_mode="border",
+        allow_missing_keys=True,
     )
     return transforms.Compose(
         [
-            transforms.RandFlipd(both, prob=ranges.flip, spatial_axis=0),
+            transforms.RandFlipd(KEYS, prob=ranges.flip, spatial_axis=0, allow_missing_keys=True),
             pose,
             transforms.RandScaleIntensityd("image", factors=ranges.contrast, prob=1.0, channel_wise=True),
             transforms.RandShiftIntensityd("image", offsets=ranges.brightness, prob=1.0, channel_wise=True),

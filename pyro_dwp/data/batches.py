@@ -22,17 +22,19 @@ class Batch:
         label: int64, (B, d, h, w).
         names: of the B cases.
         weight: how many voxels each voxel of a patch stands for, (B, d, h, w); None where each stands for itself.
+        voxels: of the whole case that each patch belongs to, float32, (B,); None where there are no patches.
     """
 
     image: Tensor
     label: Tensor
     names: tuple[str, ...]
     weight: Tensor | None = None
+    voxels: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch on a device."""
-        weight = None if self.weight is None else self.weight.to(device)
-        return Batch(self.image.to(device), self.label.to(device), self.names, weight)
+        weight, voxels = (None if it is None else it.to(device) for it in (self.weight, self.voxels))
+        return Batch(self.image.to(device), self.label.to(device), self.names, weight, voxels)
 
 
 def stack(prepared: Sequence[Prepared]) -> Batch:
@@ -50,6 +52,7 @@ def stack(prepared: Sequence[Prepared]) -> Batch:
     if not prepared:
         raise DataError("A batch has at least one case, but there is none. Check the split and the batch size.")
     labels, weights = [], [case.weight for case in prepared if case.weight is not None]
+    voxels = torch.tensor([float(case.voxels) for case in prepared if case.voxels is not None])
     for case in prepared:
         if case.label is None:
             raise DataError(f"Case {case.name} has no label, which a batch needs. Name a folder of labels.")
@@ -58,6 +61,7 @@ def stack(prepared: Sequence[Prepared]) -> Batch:
                 f"The cases of a batch share a grid, but {prepared[0].name} has {tuple(prepared[0].image.shape[1:])} voxels and "
                 f"{case.name} {tuple(case.image.shape[1:])}. Set preprocess.grid, or schedule.batch_size to 1."
             )
-        labels.append(case.label)
+        labels.append(case.label.long())
     images, names = torch.stack([case.image for case in prepared]), tuple(case.name for case in prepared)
-    return Batch(images, torch.stack(labels), names, torch.stack(weights) if weights else None)
+    patches = (torch.stack(weights), voxels) if weights else (None, None)
+    return Batch(images, torch.stack(labels), names, *patches)

@@ -7,11 +7,12 @@ about their grids are kept.
 import math
 import statistics
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pyro_dwp.data.layouts import CaseSource
+from pyro_dwp.data.shelf import shelve
 from pyro_dwp.data.transforms import Prepared, Preprocess
 from pyro_dwp.errors import DataError
 
@@ -73,7 +74,7 @@ def check_cases(
         classes: of the network, background included.
         channels: of the network; None takes those of the first case.
         keep: names of the cases whose prepared form the report holds.
-        labelled: whether each case needs a label.
+        labelled: whether each case needs a label; otherwise none is looked at.
 
     Returns:
         Notes to print, facts about the grids, and the prepared cases.
@@ -88,6 +89,7 @@ def check_cases(
     for name in names:
         try:
             scan = source.load(name)
+            scan = scan if labelled else replace(scan, label=None)
             if scan.label is None and labelled:
                 raise DataError(f"Case {name} has no label, which training and scoring need. Name a folder of labels.")
             if channels is not None and len(scan.image) != channels:
@@ -99,7 +101,7 @@ def check_cases(
             if name in keep:
                 case = preprocess.apply(scan, classes)
                 truth, box, grid = case.label, case.box, tuple(case.image.shape[1:])
-                prepared[name] = case
+                prepared[name] = shelve(case)
                 lost += [f"{label} of {name}" for label in case.lost]
             else:
                 truth, box = preprocess.mapped_label(scan, classes), preprocess.box(scan)

@@ -1,14 +1,13 @@
 """Which scans are of one patient, so that none is learned from and tested on."""
 
-import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from pyro_dwp.data.path_table import TABLE, read_rows
 from pyro_dwp.data.paths import expand
 from pyro_dwp.errors import ConfigError, DataError
 
-TABLE = ".csv"
 COLUMNS = ("case", "patient")
 
 
@@ -69,7 +68,13 @@ def _matched(names: Sequence[str], rule: tuple[re.Pattern[str], int | str]) -> d
 
 def _listed(names: Sequence[str], path: Path) -> dict[str, str]:
     found: dict[str, str] = {}
-    for row in _rows(path):
+    rows, columns = read_rows(path, "a table of patients")
+    if not {*COLUMNS} <= {*columns}:
+        raise DataError(
+            f"A table of patients has the columns case and patient, but {path} has {', '.join(columns) or 'none'}. Name them in "
+            "its first line."
+        )
+    for row in rows:
         case, patient = (row[column].strip() for column in COLUMNS)
         if not patient or found.get(case, patient) != patient:
             raise DataError(f"{path} lists one patient for each case, but not for {case!r}. Correct the file.")
@@ -78,19 +83,3 @@ def _listed(names: Sequence[str], path: Path) -> dict[str, str]:
         if name not in found:
             raise DataError(f"{path} lists the patient of each case, but has no line for {name}. Add it.")
     return {name: found[name] for name in names}
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restval="")
-            rows, columns = list(reader), reader.fieldnames or []
-    except (OSError, ValueError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path} cannot be read as a table of patients ({reason}). Check patients.") from error
-    if not {*COLUMNS} <= {*columns}:
-        raise DataError(
-            f"A table of patients has the columns case and patient, but {path} has {', '.join(columns) or 'none'}. Name them in "
-            "its first line."
-        )
-    return rows

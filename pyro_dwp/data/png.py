@@ -17,6 +17,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from pyro_dwp.data.paths import CHOOSE, PNG, png_slices, readable
+from pyro_dwp.data.png_check import check_png
 from pyro_dwp.data.volume import Volume
 from pyro_dwp.errors import DataError
 from pyro_dwp.files import replacing
@@ -77,6 +78,9 @@ def _decoded(path: Path) -> tuple[str, npt.NDArray[Any]]:
     try:
         with readable(path), warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
+            if not path.is_file():  # a pipe, say
+                raise ValueError("it is not a file")
+            check_png(path)
             with Image.open(path, formats=["PNG"]) as image:
                 image.load()
                 return image.mode, np.asarray(image)

@@ -1,31 +1,37 @@
-"""From the files of one case, NIfTI or PNG, to a scan: one grid, finite voxels, whole-number labels."""
+"""From the files of one case, of whatever format, to a scan: one grid, finite voxels, whole-number labels."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pyro_dwp.data.metaimage import load_metaimage
 from pyro_dwp.data.nifti import load_nifti
-from pyro_dwp.data.paths import CONVERT, OTHERS, is_png, png_slices
+from pyro_dwp.data.nrrd import load_nrrd
+from pyro_dwp.data.paths import CONVERT, META, NRRD, OTHERS, is_png, png_slices
 from pyro_dwp.data.png import load_png
 from pyro_dwp.data.scan import Origin, Scan
 from pyro_dwp.data.volume import Volume, check_same_grid
 from pyro_dwp.errors import DataError
 from pyro_dwp.metrics import label_values
 
+ROUNDING = 1e-3  # by which a stored label may differ from a whole number, as a factor in the header makes it
 
-def read_scan(name: str, images: Sequence[Path], label: Path | None = None, modalities: int = 1) -> Scan:
+
+def read_scan(name: str, images: Sequence[Path], label: Path | None = None, modalities: int | None = 1) -> Scan:
     """Read the image files of one case, and its label file, onto one grid in RAS orientation.
 
     Args:
         name: of the case.
-        images: one file for each sequence, or one file that holds several: along its fourth axis (NIfTI), or as the colours of
-            its pixels (PNG). A folder of PNG slices counts as a file.
+        images: one file for each sequence, or one file that holds several: along its fourth axis, or as the colours of its
+            pixels (PNG). A folder of PNG slices counts as a file.
         label: file of integers on the same grid; None where there is no truth.
-        modalities: sequences that each NIfTI file holds; 1 means that it must be a 3-D image, or a single slice.
+        modalities: sequences that each file but PNG holds; 1 means that it must be a 3-D image, or a single slice; None takes
+            what there is.
 
     Returns:
         The scan: image (C, D, H, W) with C = len(images) · modalities, label (D, H, W). Files of one case may store their axes
@@ -48,15 +54,15 @@ def read_scan(name: str, images: Sequence[Path], label: Path | None = None, moda
 
 
 def load_volume(
-    path: Path, sequences: int = 1, dtype: npt.DTypeLike | None = np.float32, like: Volume | None = None
+    path: Path, sequences: int | None = 1, dtype: npt.DTypeLike | None = np.float32, like: Volume | None = None
 ) -> Volume:
-    """Read one file of whatever format: see `load_nifti` and `load_png`.
+    """Read one file of whatever format: see `load_nifti`, `load_metaimage`, `load_nrrd` and `load_png`.
 
     Args:
         path: of the file, or of a folder of PNG slices.
-        sequences: N of a NIfTI file; a PNG image has as many channels as colours.
+        sequences: N of a volume, None for any; a PNG image has as many channels as colours.
         dtype: of the voxels; None keeps the stored one, for labels.
-        like: a volume of the same case, whose orientation NIfTI files follow.
+        like: a volume of the same case, whose orientation other files follow.
 
     Raises:
         DataError: if the file cannot be used.
@@ -65,7 +71,11 @@ def load_volume(
     if is_png(path) or png_slices(path):
         return load_png(path, label=dtype is None)
     if path.suffix.lower() in OTHERS:
-        raise DataError(f"{path} is neither NIfTI nor PNG. {CONVERT}.")
+        raise DataError(f"{path} has a format that cannot be read. {CONVERT}.")
+    if path.name.endswith(META):
+        return load_metaimage(path, sequences, dtype, like)
+    if path.name.endswith(NRRD):
+        return load_nrrd(path, sequences, dtype, like)
     return load_nifti(path, sequences, dtype, like)
 
 
@@ -86,24 +96,29 @@ def read_label(path: Path, like: Volume | None = None) -> Tensor:
     volume = load_volume(path, dtype=None, like=like)
     if like is not None:
         check_same_grid(like, volume)
-    return whole_labels(volume)
+    return whole_labels(volume.voxels[0], str(volume.path))
 
 
-def whole_labels(volume: Volume) -> Tensor:
-    """Return the labels that a volume stores, int64 (D, H, W).
+def whole_labels(stored: npt.NDArray[Any], where: str) -> Tensor:
+    """Return labels as int64.
+
+    Args:
+        stored: real numbers of any type, (D, H, W).
+        where: what stores them, named in errors.
 
     Raises:
-        DataError: if a value is not a non-negative whole number, or there are more than 256 different values.
+        DataError: if a value is not a non-negative whole number up to rounding, or there are more than 256 different values.
     """
-    stored = volume.voxels[0]
-    whole = stored.dtype.kind != "f" or (np.isfinite(stored).all() and (stored == np.rint(stored)).all())
-    if not whole or stored.min() < 0 or stored.max() >= 2**53:  # int64 would hold them wrongly or not at all
+    whole = stored.dtype.kind != "f" or (
+        np.isfinite(stored).all() and (abs(stored - np.rint(stored)) <= ROUNDING).all()
+    )
+    if not whole or stored.min() < -ROUNDING or stored.max() >= 2**53:  # int64 would hold them wrongly or not at all
         raise DataError(
-            f"Labels are non-negative whole numbers, but {volume.path} holds values from {np.nanmin(stored):g} to "
+            f"Labels are non-negative whole numbers, but {where} holds values from {np.nanmin(stored):g} to "
             f"{np.nanmax(stored):g}{'' if whole else ', not all whole'}. Export it as a label map, without interpolation."
         )
-    labels = torch.from_numpy(stored.astype(np.int64))
-    label_values(labels, str(volume.path))
+    labels = torch.from_numpy((np.rint(stored) if stored.dtype.kind == "f" else stored).astype(np.int64))
+    label_values(labels, where)
     return labels
 
 

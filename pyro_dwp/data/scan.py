@@ -83,6 +83,11 @@ class Scan:
         return d, h, w
 
     @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel, in ml; exact for sheared axes, too."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
+
+    @property
     def label_place(self) -> str:
         """How errors name the label: its file, or the case."""
         return str(self.origin.label) if self.origin and self.origin.label else f"the label of case {self.name}"

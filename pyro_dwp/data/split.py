@@ -32,7 +32,7 @@ class Split:
         twice = sorted({name for name in self.names if self.names.count(name) > 1})
         if twice:
             raise DataError(
-                f"Each case appears once, in one part of a split, but these appear again: {', '.join(twice)}."
+                f"Each case appears once, in one part of a split, but these appear again: {', '.join(map(repr, twice))}."
             )
 
     @property
@@ -44,6 +44,20 @@ class Split:
     def learned_from(self) -> tuple[str, ...]:
         """Names of the training and the validation cases."""
         return self.train + self.validation
+
+    def describe(self) -> str:
+        """Return how many cases each part has.
+
+        Example:
+            >>> Split(("a", "b"), (), ("c",)).describe()
+            '2 scans to learn from, 1 for the test'
+        """
+        parts = {"for validation": self.validation, "for the test": self.test}
+        told = [
+            f"{len(self.train)} scans to learn from",
+            *(f"{len(part)} {what}" for what, part in parts.items() if part),
+        ]
+        return ", ".join(told)
 
     def held_out(self, part: Literal["validation", "test"]) -> tuple[str, ...]:
         """Return the cases of a part that is to be scored.
@@ -97,5 +111,7 @@ def read_split(path: Path, names: Sequence[str], otherwise: str = "begin a new r
     except DataError as error:
         raise DataError(f"{path}: {error} {cure}") from error
     if gone := sorted({*kept.names} - set(names)):
-        raise DataError(f"{path} names cases that are not there: {', '.join(gone[:5])}. Put them back, or {otherwise}.")
+        raise DataError(
+            f"{path} names cases that are not there: {', '.join(map(repr, gone[:5]))}. Put them back, or {otherwise}."
+        )
     return kept

@@ -12,7 +12,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from pyro_dwp.checks import checked_dataclass
 from pyro_dwp.data.patients import TABLE, patient_pattern, patients_of
 from pyro_dwp.data.split import Split, read_split
-from pyro_dwp.errors import ConfigError, DataError
+from pyro_dwp.errors import ConfigError, DataError, suggest
 
 Item = TypeVar("Item")
 
@@ -46,6 +46,7 @@ class SplitPlan:
         fold: the fold to test on, from 0.
         split: JSON file with the lists train, validation and test, such as split.json of a run; numbers and seeds then do not
             count.
+        leave_out: names of cases that are not used, such as one that cannot be read.
 
     Raises:
         ConfigError: if a number is out of range, `patients` is not such an expression, or settings exclude each other.
@@ -65,6 +66,7 @@ class SplitPlan:
     folds: Annotated[int, Ge(2)] | None = None
     fold: NonNegativeInt = 0
     split: Path | None = None
+    leave_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.patients is not None and not self.patients.endswith(TABLE):
@@ -83,9 +85,12 @@ class SplitPlan:
             names: of all cases.
 
         Raises:
-            DataError: if there are too few cases or patients, the patient of a case is unknown, or the file of the split does not
-                fit the cases.
+            DataError: if there are too few cases or patients, the patient of a case is unknown, the file of the split does not
+                fit the cases, or one to leave out is not there.
         """
+        if unknown := [name for name in self.leave_out if name not in names]:
+            raise DataError(f"leave_out names {unknown[0]!r}, but there is no such case. {suggest(unknown[0], names)}")
+        names = [name for name in names if name not in self.leave_out]
         patients = patients_of(names, self.patients)
         if self.split is not None:
             return _own_split(self.split, patients)

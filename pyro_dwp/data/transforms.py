@@ -20,14 +20,16 @@ from torch import Tensor
 from pyro_dwp.checks import checked_dataclass
 from pyro_dwp.data.labels import check_labels, map_labels
 from pyro_dwp.data.scan import Affine, Scan
+from pyro_dwp.data.structures import Label, Structures, class_names, classes_of_structures
 from pyro_dwp.errors import ConfigError, DataError
 from pyro_dwp.metrics import label_values
+from pyro_dwp.settings import InsteadOf
 
 STRONG = 2.0  # an axis that shrinks by this factor or more is averaged, because interpolation would skip voxels
 LONGEST, MOST = 4096, 2**28  # voxels of a grid: along an edge, in all
+AIR, BODY = -900.0, -500.0  # Hounsfield units that only CT goes below, and that the body but for the lungs lies above
 
 Edge = Annotated[int, Ge(1), Le(LONGEST)]
-Label = Annotated[int, Ge(0)]
 Class = Annotated[int, Ge(0), Le(255)]
 
 
@@ -38,12 +40,13 @@ class Prepared:
     Args:
         name: of the case.
         image: float32, (C, d, h, w).
-        label: int64, (d, h, w), after the label map; None where there is no truth.
+        label: int64, or uint8 of a case in a file (`shelve`), (d, h, w), after the label map; None where there is no truth.
         affine: of the scan, voxel indices to mm, (4, 4).
         shape: of the scan, (D, H, W).
         box: first voxel and one past the last voxel, along each axis, of the crop that the grid covers.
         lost: classes of the truth that have no voxel on the network's grid.
         weight: how many voxels each voxel of a patch stands for, (d, h, w); None where each stands for itself.
+        voxels: of the whole case, where this is a patch of it; None otherwise.
     """
 
     name: str
@@ -54,16 +57,18 @@ class Prepared:
     box: tuple[tuple[int, int], ...]
     lost: tuple[int, ...] = ()
     weight: Tensor | None = None
+    voxels: int | None = None
 
 
 @checked_dataclass
 class Preprocess:
     """Crop a scan to the head, resample it, and normalise each channel to mean 0 and variance 1 over the head.
 
-    The head is where any channel differs from 0. Mean and variance are taken over its voxels on the network's grid and applied
-    to every voxel, so that air stays darker than tissue. Labels are resampled class by class and each voxel takes the class
-    with the largest share. Nothing is random. Axes run from left to right, back to front and foot to head, see `Scan`; of an
-    image, from left to right and from bottom to top, and the third has one voxel.
+    The head is where any channel differs from 0; of CT, in Hounsfield units, it is the body, above -500. Mean and variance
+    are taken over its voxels on the network's grid and applied to every voxel, so that air stays darker than tissue. Labels
+    are resampled class by class and each voxel takes the class with the largest share. Nothing is random. Axes run from left
+    to right, back to front and foot to head, see `Scan`; of an image, from left to right and from bottom to top, and the
+    third has one voxel.
 
     Args:
         grid: voxels along each axis that every case is resampled to, such as [64, 48, 1] for images 64 wide and 48 high; None
@@ -73,6 +78,9 @@ class Preprocess:
         crop_to_head: whether to cut away the air around the head before resampling.
         label_map: class of each stored label value; a label that it does not name is an error, except 0, which stays the
             background. None keeps the values.
+        structures: names of what is scored, and the stored labels that make each up, such as {whole: [1, 2, 4], core: [1, 4]};
+            they may overlap. Names are made up of letters, digits, spaces, hyphens and underscores. None takes each class for
+            one.
 
     Raises:
         ConfigError: if both `grid` and `spacing` are given, an edge is not positive or too large, or a class is out of range.
@@ -85,9 +93,10 @@ class Preprocess:
     """
 
     grid: tuple[Edge, Edge, Edge] | None = None
-    spacing: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
+    spacing: Annotated[tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None, InsteadOf("grid")] = None
     crop_to_head: bool = True
     label_map: dict[Label, Class] | None = None
+    structures: Structures | None = None
 
     def __post_init__(self) -> None:
         if self.grid is not None and self.spacing is not None:
@@ -139,10 +148,14 @@ class Preprocess:
         Returns:
             float32, (C, D, H, W).
         """
+        if volume.shape[1:] == prepared.shape == tuple(stop - start for start, stop in prepared.box):
+            return volume.float().cpu()
         values = torch.as_tensor(fill, dtype=torch.float32).expand(len(volume))
         restored = values[:, None, None, None].repeat(1, *prepared.shape)
-        inside = (slice(None), *(slice(start, stop) for start, stop in prepared.box))
-        restored[inside] = _interpolate(volume.float().cpu(), tuple(stop - start for start, stop in prepared.box))
+        inside = tuple(slice(start, stop) for start, stop in prepared.box)
+        shape = tuple(stop - start for start, stop in prepared.box)
+        for channel, result in zip(volume.float().cpu(), restored, strict=True):
+            result[inside] = _interpolate(channel[None], shape)[0]
         return restored
 
     def mapped_label(self, scan: Scan, classes: int | None = None) -> Tensor | None:
@@ -164,6 +177,22 @@ class Preprocess:
         if classes is not None:
             check_labels(mapped, classes, scan.label_place)
         return mapped
+
+    def classes_of_structures(self, classes: int) -> dict[str, tuple[int, ...]]:
+        """Return name → classes of each structure, see `classes_of_structures`.
+
+        Args:
+            classes: of the network, background included.
+        """
+        return classes_of_structures(self.structures, self.label_map, classes)
+
+    def class_names(self, classes: int) -> tuple[str, ...]:
+        """Return what a legend calls each foreground class, see `class_names`.
+
+        Args:
+            classes: of the network, background included.
+        """
+        return class_names(self.structures, self.label_map, classes)
 
     def box(self, scan: Scan) -> tuple[tuple[int, int], ...]:
         """Return first voxel and one past the last voxel, along each axis, of the head, or of the scan if it is not cropped.
@@ -190,7 +219,7 @@ class Preprocess:
             box: of the crop, as `box` returns it.
 
         Raises:
-            DataError: if `spacing` makes an edge longer than 4096 or the grid larger than 2³⁰ voxels, or `grid` several slices of
+            DataError: if `spacing` makes an edge longer than 4096 or the grid larger than 2²⁸ voxels, or `grid` several slices of
                 one.
         """
         extent = [stop - start for start, stop in box]
@@ -216,23 +245,25 @@ class Preprocess:
 
 
 def _is_head(image: Tensor) -> Tensor:
-    return image != 0
+    """Tell the voxels of (C, …) that are not air: in Hounsfield units air is -1000 and the body lies above, elsewhere it is 0."""
+    lowest = torch.as_tensor(image).flatten(1).amin(1).reshape(-1, *[1] * (image.ndim - 1))
+    return torch.where(lowest <= AIR, image > BODY, image != 0)
 
 
 def _normalise(image: Tensor) -> Tensor:
-    """Return a normalised copy; MONAI itself overwrites its input."""
-    from monai.transforms import NormalizeIntensity
-
-    head = _is_head(image).any(0)
-    voxels = image[:, head]
-    normalise = NormalizeIntensity(
-        subtrahend=voxels.mean(1).tolist(), divisor=voxels.std(1, correction=0).tolist(), channel_wise=True
-    )
-    return torch.as_tensor(np.asarray(normalise(image.clone())))
+    """Return a normalised copy, (C, …); a channel without variance is only shifted."""
+    head, normal = _is_head(image).any(0), torch.empty_like(image)
+    for channel, result in zip(image, normal, strict=True):
+        voxels = channel[head]
+        spread = float(voxels.std(correction=0))
+        torch.sub(channel, float(voxels.mean()), out=result).div_(spread or 1.0)
+    return normal
 
 
 def _resample_labels(label: Tensor, values: Sequence[int], shape: tuple[int, ...]) -> Tensor:
     """Return the value with the largest share of each voxel of the new grid, the smaller of two equal ones."""
+    if label.shape == shape:
+        return label
     best, largest = torch.zeros(shape, dtype=torch.int64), torch.full(shape, -1.0)
     for value in values:
         share = _resample((label == value)[None].float(), shape)[0]
@@ -243,6 +274,8 @@ def _resample_labels(label: Tensor, values: Sequence[int], shape: tuple[int, ...
 
 def _resample(volume: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Resample (C, …) to (C, *shape), extent to extent: average axes that shrink a lot, interpolate the others."""
+    if volume.shape[1:] == shape:
+        return volume
     from monai.transforms import Resize
 
     averaged = tuple(new if old >= STRONG * new else old for old, new in zip(volume.shape[1:], shape, strict=True))

@@ -47,18 +47,3 @@ def time_to_go(estimates: Mapping[Job, float | None], elapsed: Mapping[Job, floa
             return None
         rest[job] = max(0.0, seconds - elapsed.get(job, 0.0))
     return max([sum(seconds / engine.width(job) for job, seconds in rest.items()), *rest.values()])
-
-
-def duration(seconds: float | None) -> str:
-    """Return a number of seconds in words.
-
-    Example:
-        >>> [duration(seconds) for seconds in (None, 40, 400, 40000)]
-        ['unknown', '40 s', '7 min', '11 h 7 min']
-    """
-    if seconds is None:
-        return "unknown"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

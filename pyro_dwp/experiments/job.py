@@ -60,7 +60,7 @@ class Job:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether the job computes on a GPU."""
+        """Whether the job's device is a GPU; without a device, a job of an experiment computes on the CPU."""
         return str(self.settings.get("device")).startswith("cuda")
 
     def command(self) -> list[str]:

@@ -11,10 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from pyro_dwp.experiments.engine import Engine
-from pyro_dwp.experiments.estimate import duration, estimate_seconds, time_to_go
+from pyro_dwp.experiments.estimate import estimate_seconds, time_to_go
 from pyro_dwp.experiments.job import Job
 from pyro_dwp.experiments.plan import Plan
 from pyro_dwp.experiments.runner import Progress
+from pyro_dwp.train.pace import duration
 
 SECONDS = 10.0  # between two lines where there is no terminal
 SHOWN = 20  # running jobs in the table

@@ -91,7 +91,7 @@ class Local(Engine):
 
     def _attempt(self, job: Job, command: list[str], gpu: str) -> str:
         threads = {"OMP_NUM_THREADS": str(self._cores(job))}
-        environment = os.environ | threads | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})
+        environment = os.environ | threads | {"CUDA_VISIBLE_DEVICES": gpu}  # "" hides the GPUs
         with self.lock:
             if self.stopped:
                 return "stopped"

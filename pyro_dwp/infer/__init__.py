@@ -1,6 +1,6 @@
 """Bounds on the evidence for models with learned priors, and how to look at what inference found."""
 
-from pyro_dwp.infer.diagnostics import describe_scales, weight_scales
+from pyro_dwp.infer.diagnostics import weight_scales
 from pyro_dwp.infer.elbo import AuxiliaryELBO
 from pyro_dwp.infer.estimators import Estimator, Flipout, SharedSample
 from pyro_dwp.infer.guide_check import check_guide
@@ -11,6 +11,5 @@ __all__ = [
     "Flipout",
     "SharedSample",
     "check_guide",
-    "describe_scales",
     "weight_scales",
 ]

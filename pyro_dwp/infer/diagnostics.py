@@ -58,20 +58,3 @@ def _variance(guide: Any, name: str, estimate: Tensor) -> Tensor:
     except (AttributeError, NotImplementedError):
         return estimate
     return variance
-
-
-def describe_scales(scales: Mapping[str, Mapping[str, float]]) -> str:
-    """Return the table of `weight_scales` as text.
-
-    Example:
-        >>> print(describe_scales({"1": {"prior_rms": 0.04, "posterior_rms": 0.03, "posterior_std": 0.003}}))
-        group  prior rms  posterior rms  posterior std  std / prior rms
-        1        0.04000        0.03000        0.00300            0.075
-    """
-    lines = ["group  prior rms  posterior rms  posterior std  std / prior rms"]
-    for group, row in scales.items():
-        ratio = row["posterior_std"] / row["prior_rms"] if row["prior_rms"] else float("nan")
-        lines.append(
-            f"{group:<5}  {row['prior_rms']:9.5f}  {row['posterior_rms']:13.5f}  {row['posterior_std']:13.5f}  {ratio:15.3f}"
-        )
-    return "\n".join(lines)

@@ -67,6 +67,10 @@ class KernelBank:
                     f"Group {group!r} of a kernel bank needs kernels (n, K, K[, K]), floating-point with n > 0, and n integer "
                     f"source indices, but the kernels are {found[0]}, the indices {found[1]}. {CURE}"
                 )
+            if (self.sources[group] < 0).any():
+                raise DataError(
+                    f"Source networks are numbered from 0, but group {group!r} of a kernel bank has others. {CURE}"
+                )
             if not kernels.isfinite().all():
                 raise DataError(
                     f"Group {group!r} of a kernel bank holds values that are not finite. Leave out the source network "
@@ -181,8 +185,11 @@ class KernelBank:
         """
         tensors, metadata = read_tensors(path, KIND, CURE, DataError)
         check_header(Facts, metadata, f"The header of {path}", CURE, DataError)
+        kernels, sources = (_part(tensors, ending) for ending in ("/kernels", "/sources"))
+        if len(kernels) + len(sources) < len(tensors):
+            raise DataError(f"{path} holds tensors that are neither kernels nor source indices. {CURE}")
         try:
-            return cls(_part(tensors, "/kernels"), _part(tensors, "/sources"), metadata)
+            return cls(kernels, sources, metadata)
         except DataError as problem:
             raise DataError(f"{path}: {problem}") from problem
 

@@ -5,7 +5,7 @@ overlap cannot. The calibration error only tells whether probabilities agree wit
 Axis letters: C classes, D H W voxels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Annotated
 
@@ -69,7 +69,8 @@ def negative_log_likelihood(probability: Tensor, truth: Tensor, floor: float = F
         >>> negative_log_likelihood(torch.full((2, 4, 4, 4), 0.5), torch.zeros(4, 4, 4, dtype=torch.int64))
         0.6931471805599453
     """
-    return float(-probability_of_truth(probability, truth).double().clamp_min(floor).log().mean())
+    right = probability_of_truth(probability, truth)
+    return -_sum(right, lambda p: p.clamp_min(floor).log()) / right.numel()
 
 
 def brier_score(probability: Tensor, truth: Tensor) -> float:
@@ -89,9 +90,9 @@ def brier_score(probability: Tensor, truth: Tensor) -> float:
         >>> brier_score(torch.full((2, 4, 4, 4), 0.5), torch.zeros(4, 4, 4, dtype=torch.int64))
         0.5
     """
-    right = probability_of_truth(probability, truth).double()
-    squares = sum(p.double().square() for p in probability)
-    return float((squares - 2 * right + 1).mean())
+    right = probability_of_truth(probability, truth)
+    squares = sum(_sum(p, torch.square) for p in probability)
+    return (squares - 2 * _sum(right) + right.numel()) / right.numel()
 
 
 @checked
@@ -162,11 +163,90 @@ def calibration_error_boundary(
     return fmean(errors) if errors else None
 
 
-def _gap(probability: Tensor, hit: Tensor, bins: int) -> float:
-    """Return Σ_bins | Σ_voxels (p − [voxel is of the class]) | / voxels of one class."""
-    gaps = torch.zeros(bins, dtype=torch.float64, device=probability.device)
+def tempered(probability: Tensor, temperature: float) -> Tensor:
+    """Return probabilities ∝ p^(1/T): flatter for T > 1, sharper for T < 1, p itself for T = 1; the most probable class stays.
+
+    For a single network it is softmax(logits / T). For the mean over networks it calibrates what was pooled.
+
+    Args:
+        probability: p, summing to 1 over classes, (C, ...).
+        temperature: T, positive.
+
+    References:
+        Guo, Pleiss, Sun, Weinberger 2017, On Calibration of Modern Neural Networks.
+        Rahaman, Thiery 2021, Uncertainty Quantification and Deep Ensembles.
+
+    Example:
+        >>> tempered(torch.tensor([0.8, 0.2]), 0.5), tempered(torch.tensor([0.8, 0.2]), 2.0)
+        (tensor([0.9412, 0.0588]), tensor([0.6667, 0.3333]))
+    """
+    if temperature == 1:
+        return probability
+    scaled = (probability / probability.amax(0, keepdim=True)).pow_(1 / temperature)
+    return scaled.div_(scaled.sum(0, keepdim=True))
+
+
+class Reliability:
+    """How often what is predicted with a probability is true, added up over cases.
+
+    Memory does not depend on the number of voxels: a case adds to three sums for each of `bins` bins of equal width.
+
+    Args:
+        bins: number of bins.
+
+    Example:
+        >>> reliability = Reliability(bins=2)
+        >>> reliability.add(torch.tensor([0.25, 0.25, 0.25, 0.25, 0.75]), torch.tensor([1, 0, 0, 0, 1]).bool())
+        >>> reliability.to_dict()
+        {'probability': [0.25, 0.75], 'frequency': [0.25, 1.0], 'voxels': [4, 1]}
+        >>> reliability.error()
+        0.05
+    """
+
+    def __init__(self, bins: int = 20) -> None:
+        self.sums = torch.zeros(3, bins, dtype=torch.float64)
+
+    def add(self, probability: Tensor, hit: Tensor) -> None:
+        """Add the voxels of a case.
+
+        Args:
+            probability: of a structure, any shape.
+            hit: whether the voxel is of the structure, same shape.
+        """
+        self.sums += _bin_sums(probability, hit, self.sums.shape[1]).cpu()
+
+    def error(self) -> float:
+        """Return the expected calibration error of all voxels, as `calibration_error` defines it for one class of one case."""
+        expected, found, voxels = self.sums
+        return float((expected - found).abs().sum() / voxels.sum())
+
+    def to_dict(self) -> dict[str, list[float] | list[int]]:
+        """Return mean probability, share of hits and number of voxels of each bin that has any."""
+        expected, found, voxels = self.sums[:, self.sums[2] > 0]
+        return {
+            "probability": (expected / voxels).tolist(),
+            "frequency": (found / voxels).tolist(),
+            "voxels": voxels.long().tolist(),
+        }
+
+
+def _sum(values: Tensor, function: Callable[[Tensor], Tensor] = torch.clone) -> float:
+    """Return the sum of a function of each value, in float64, a chunk of them at a time."""
+    return sum(float(function(part.double()).sum()) for part in values.flatten().split(CHUNK))
+
+
+def _bin_sums(probability: Tensor, hit: Tensor, bins: int) -> Tensor:
+    """Return Σ p, hits and voxels of each bin, (3, bins), float64."""
+    sums = torch.zeros(3, bins, dtype=torch.float64, device=probability.device)
     for p, hits in zip(probability.flatten().split(CHUNK), hit.flatten().split(CHUNK), strict=True):
         p = p.double()
         which = (p * bins).long().clamp_(0, bins - 1)
-        gaps += torch.bincount(which, weights=p - hits.double(), minlength=bins)
-    return float(gaps.abs().sum()) / hit.numel()
+        for total, weights in zip(sums, (p, hits.double(), None), strict=True):
+            total += torch.bincount(which, weights=weights, minlength=bins)
+    return sums
+
+
+def _gap(probability: Tensor, hit: Tensor, bins: int) -> float:
+    """Return Σ_bins | Σ_voxels (p − [voxel is of the class]) | / voxels of one class."""
+    expected, found, _ = _bin_sums(probability, hit, bins)
+    return float((expected - found).abs().sum()) / hit.numel()

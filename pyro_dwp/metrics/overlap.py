@@ -6,6 +6,7 @@ labels than a case has does not raise its mean; the background (0) is never scor
 
 from collections.abc import Mapping
 from statistics import fmean
+from typing import Any
 
 from torch import Tensor
 
@@ -59,8 +60,8 @@ def iou(prediction: Tensor, truth: Tensor) -> dict[int, float]:
     return {label: both / (p + t - both) for label, (both, p, t) in _counts(prediction, truth).items()}
 
 
-def mean_score(scores: Mapping[int, float]) -> float:
-    """Return the mean over the labels that occur; 1 if there are none, since nothing was there and nothing was found.
+def mean_score(scores: Mapping[Any, float]) -> float:
+    """Return the mean over the labels or structures that occur; 1 if there are none: nothing was there, nothing was found.
 
     Example:
         >>> mean_score({1: 0.5, 4: 0.0}), mean_score({})

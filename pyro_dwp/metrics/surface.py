@@ -14,6 +14,8 @@ from torch import Tensor
 
 from pyro_dwp.metrics.labels import label_values
 
+SLAB = 2**22  # voxels whose distances are held at a time
+
 Mask = npt.NDArray[np.bool_]
 
 
@@ -65,16 +67,29 @@ def boundary_band(mask: Tensor, spacing: Sequence[float], width: float) -> Tenso
     if not mask.any() or mask.all():
         return band
     limit = max(width, min(step for step, edge in zip(spacing, mask.shape, strict=True) if edge > 1))
-    inside = _box(mask, [math.floor(limit / step) + 1 for step in spacing])
-    part = mask[inside].cpu().numpy()
-    apart = [distance_transform_edt(side, sampling=spacing) for side in (part, ~part)]
-    band[inside] = torch.from_numpy(np.where(part, *apart) <= limit).to(mask.device)
+    margin = [math.floor(limit / step) + 1 for step in spacing]
+    inside = bounding_box(mask, margin)
+    part, found = mask[inside].cpu().numpy(), band[inside]
+    slab = max(margin[0], SLAB // part[0].size)
+    for start in range(0, len(part), slab):  # what lies beyond the margin cannot be near enough
+        above = max(0, start - margin[0])
+        around = part[above : start + slab + margin[0]]
+        if around.any() and not around.all():
+            apart = [distance_transform_edt(side, sampling=spacing) for side in (around, ~around)]
+            near = np.where(around, *apart) <= limit
+            found[start : start + slab] = torch.from_numpy(near[start - above :][:slab]).to(mask.device)
     return band
 
 
-def _box(mask: Tensor, margin: Sequence[int]) -> tuple[slice, ...]:
-    """Return the smallest box around a mask that is not empty, enlarged by a margin along each axis within the grid."""
+def bounding_box(mask: Tensor, margin: Sequence[int] | None = None) -> tuple[slice, ...]:
+    """Return the smallest box around a mask that is not empty, enlarged by a margin along each axis within the grid.
+
+    Args:
+        mask: boolean, any shape.
+        margin: voxels along each axis; None adds none.
+    """
     axes = range(mask.ndim)
+    margin = margin or [0] * mask.ndim
     hit = [mask.any(dim=[other for other in axes if other != axis]).nonzero().flatten() for axis in axes]
     return tuple(slice(max(int(h[0]) - m, 0), int(h[-1]) + m + 1) for h, m in zip(hit, margin, strict=True))
 
@@ -82,7 +97,7 @@ def _box(mask: Tensor, margin: Sequence[int]) -> tuple[slice, ...]:
 def _quantile_distance(prediction: Tensor, truth: Tensor, spacing: Sequence[float]) -> float:
     from scipy.spatial import KDTree
 
-    inside = _box(prediction | truth, [0] * prediction.ndim)
+    inside = bounding_box(prediction | truth)
     one, other = (_surface(mask[inside].cpu().numpy(), mask.shape) * spacing for mask in (prediction, truth))
     apart = [KDTree(to, leafsize=32).query(points)[0] for points, to in ((one, other), (other, one))]
     return max(float(np.quantile(distances, 0.95)) for distances in apart)

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from pyro_dwp.errors import DataError
@@ -20,14 +21,17 @@ from pyro_dwp.metrics.calibration import (
 from pyro_dwp.metrics.labels import label_values
 from pyro_dwp.metrics.overlap import dice, iou, mean_score
 from pyro_dwp.metrics.surface import hausdorff_95
-from pyro_dwp.metrics.uncertainty import entropy, uncertainty_error_correlation, volume_scores
+from pyro_dwp.metrics.uncertainty import entropy, uncertainty_error_correlation
 
 RULE = """\
-dice and iou of a case: mean over the foreground labels in its truth or its prediction; 1 if neither has any.
--: the label is in neither (hd95, in mm: not in both), or the value is unknown; means and deviations are over the cases that have
-a value."""
+dice and iou of a case: mean over the structures in its truth or its prediction; 1 if neither has any.
+-: the structure is in neither (hd95, in mm: not in both), or the value is unknown; means and deviations are over the cases that
+have a value."""
 
+EACH = "dice_"  # column of a structure's Dice
+FEW = 10  # structures that one line can name
 Row = Mapping[str, float | None]
+Structures = Mapping[str, Sequence[int]]  # name → classes or labels
 
 
 def score_case(
@@ -35,29 +39,26 @@ def score_case(
     truth: Tensor,
     classes: int,
     probability: Tensor | None = None,
-    labels: Sequence[int] | None = None,
+    structures: Structures | None = None,
     spacing: Sequence[float] | None = None,
-    volumes: Tensor | None = None,
 ) -> dict[str, float | None]:
     """Return every score of one case.
 
-    `dice` and `iou` are means over the foreground classes that occur in the truth or in the prediction; a class that occurs in
-    neither is not scored, and if no foreground occurs at all, both are 1. With more than two classes `dice_1`, `iou_1`,
-    `dice_2`, … follow, None for a class that does not occur.
+    `dice` and `iou` are means over the structures that occur in the truth or in the prediction; one that occurs in neither is
+    not scored, and if none occurs, both are 1. With several structures `dice_NAME` and `iou_NAME` of each follow, None for one
+    that does not occur. A structure's mask is where the class is one of its classes, so structures may overlap.
 
-    - With a spacing, `hd95` is added likewise: the 95 % Hausdorff distance in mm of classes that occur in both (`hausdorff_95`).
+    - With a spacing, `hd95` is added likewise: the 95 % Hausdorff distance in mm of structures that occur in both.
     - With probabilities, `negative_log_likelihood` (nats per voxel), `brier`, `calibration_error` and
       `uncertainty_error_correlation` of the predictive entropy; with a spacing, too, `calibration_error_boundary` (5 mm).
-    - With sampled volumes and a spacing, `volume_ml`, `predicted_volume_ml` and `volume_covered` (`volume_scores`).
 
     Args:
         prediction: predicted classes, integers, (D, H, W).
         truth: true classes, (D, H, W).
         classes: C, the background (0) included.
         probability: predicted probabilities, (C, D, H, W).
-        labels: label of each class, of length C, that names its columns; None takes the class itself.
+        structures: name → classes; None takes each foreground class for one, named by its number.
         spacing: distance between voxels along D, H, W, in mm.
-        volumes: expected number of foreground voxels under each of S sampled networks, (S,).
 
     Raises:
         DataError: if shapes differ or a class is outside 0 to C - 1.
@@ -73,11 +74,8 @@ def score_case(
                 f"With {classes} classes, labels are 0 to {classes - 1}, but the {role} holds {highest}. "
                 "Map its labels (label_map), or use a network with more classes."
             )
-    names = dict(enumerate(labels or range(classes)))
-    found = {
-        score: {names[c]: s for c, s in row.items()} for score, row in mask_scores(prediction, truth, spacing).items()
-    }
-    scores = label_columns(found, [names[c] for c in range(1, classes)])
+    scored = {str(index): (index,) for index in range(1, classes)} if structures is None else structures
+    scores = structure_columns(mask_scores(prediction, truth, scored, spacing), list(scored))
     if probability is not None:
         scores["negative_log_likelihood"] = negative_log_likelihood(probability, truth)
         scores["brier"] = brier_score(probability, truth)
@@ -87,45 +85,60 @@ def score_case(
         scores["uncertainty_error_correlation"] = uncertainty_error_correlation(
             entropy(probability), prediction != truth
         )
-    if volumes is not None and spacing is not None:
-        scores |= volume_scores(volumes, truth, math.prod(spacing))
     return scores
 
 
 def mask_scores(
-    prediction: Tensor, truth: Tensor, spacing: Sequence[float] | None = None
-) -> dict[str, dict[int, float]]:
-    """Return the scores that a mask has: score → label → value, for `label_columns`.
+    prediction: Tensor, truth: Tensor, structures: Structures, spacing: Sequence[float] | None = None
+) -> dict[str, dict[str, float]]:
+    """Return the scores that a mask has: score → structure → value, for `structure_columns`.
 
     Args:
         prediction: predicted labels, integers, (D, H, W).
         truth: true labels, same shape.
+        structures: name → labels.
         spacing: distance between voxels along D, H, W, in mm; None where it is not known, and `hd95` is left out.
 
     Raises:
-        DataError: if the shapes differ, or a volume does not hold labels (`label_values`).
+        DataError: if the shapes differ.
     """
-    overlap = {"dice": dice(prediction, truth), "iou": iou(prediction, truth)}
-    return overlap if spacing is None else overlap | {"hd95": hausdorff_95(prediction, truth, spacing)}
+    found: dict[str, dict[str, float]] = {score: {} for score in ("dice", "iou", "hd95")[: 2 if spacing is None else 3]}
+    for name, labels in structures.items():
+        p, t = (torch.isin(volume, torch.tensor(labels, device=volume.device)) for volume in (prediction, truth))
+        scores = {"dice": dice(p, t), "iou": iou(p, t)}
+        scores |= {} if spacing is None else {"hd95": hausdorff_95(p, t, spacing)}
+        for score, value in scores.items():
+            found[score] |= {name: value[1]} if value else {}
+    return found
 
 
-def label_columns(found: Mapping[str, Mapping[int, float]], labels: Sequence[int]) -> dict[str, float | None]:
-    """Return one case's scores as columns of a table: the means and, for several labels, each label's score or None.
+def structure_columns(found: Mapping[str, Mapping[str, float]], structures: Sequence[str]) -> dict[str, float | None]:
+    """Return one case's scores as columns of a table: the means and, of several structures, each one's score or None.
 
     Args:
-        found: score → label → value, as `mask_scores` returns it.
-        labels: foreground labels of all cases of the table.
+        found: score → structure → value, as `mask_scores` returns it.
+        structures: names of those of all cases of the table.
 
     Example:
-        >>> label_columns({"dice": {1: 1.0}, "hd95": {}}, [1])
+        >>> structure_columns({"dice": {"core": 1.0}, "hd95": {}}, ["core"])
         {'dice': 1.0, 'hd95': None}
     """
     columns: dict[str, float | None] = {}
-    for name, values in found.items():
-        columns[name] = mean_score(values) if values or name in ("dice", "iou") else None
-        if len(labels) > 1:
-            columns.update({f"{name}_{label}": values.get(label) for label in labels})
+    for score, values in found.items():
+        columns[score] = mean_score(values) if values or score in ("dice", "iou") else None
+        if len(structures) > 1:
+            columns.update({f"{score}_{name}": values.get(name) for name in structures})
     return columns
+
+
+def structure_title(name: str) -> str:
+    """Return what a structure is called: its name, or the label that it is named by.
+
+    Example:
+        >>> structure_title("core"), structure_title("2")
+        ('core', 'label 2')
+    """
+    return f"label {name}" if name.isdecimal() else name
 
 
 class CaseTable:
@@ -193,10 +206,18 @@ class CaseTable:
         return {"count": len(self.cases), "mean": self.mean(), "std": self.std(), "cases": self.cases}
 
     def headline(self) -> str:
-        """Return mean and standard deviation of Dice, and mean IoU, in one line."""
+        """Return mean and standard deviation of Dice, the mean of each of a few structures, and mean IoU, in one line.
+
+        Example:
+            >>> CaseTable({"a": {"dice": 0.5, "dice_core": 0.4, "dice_2": 0.6, "iou": 0.35}}).headline()
+            'Dice 0.500: core 0.40, label 2 0.60; IoU 0.350'
+        """
         mean, spread = self.mean(), self.std()["dice"]
         deviation = "" if spread is None else f" (sd {spread:.3f})"
-        return f"Dice {mean['dice']:.3f}{deviation}, IoU {mean['iou']:.3f}"
+        names = [column.removeprefix(EACH) for column in self.columns if column.startswith(EACH)]
+        each = [f"{structure_title(name)} {_short(mean[EACH + name])}" for name in names]
+        named = f": {', '.join(each)};" if 0 < len(each) <= FEW else ","
+        return f"Dice {mean['dice']:.3f}{deviation}{named} IoU {mean['iou']:.3f}"
 
     def rows(self) -> list[list[float | str | None]]:
         """Return the table with its header in front and the mean and standard deviation at the end."""
@@ -239,3 +260,7 @@ class CaseTable:
         ]
         rule = "-" * len(lines[0])
         return "\n".join([lines[0], rule, *lines[1:-2], rule, *lines[-2:], *([RULE] if "dice" in self.columns else [])])
+
+
+def _short(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

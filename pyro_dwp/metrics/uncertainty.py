@@ -1,25 +1,25 @@
 """Whether a prediction knows where, and by how much, it may be wrong.
 
-Axis letters: C classes, D H W voxels, S posterior samples.
+Axis letters: C classes, D H W voxels.
 """
 
-from collections.abc import Sequence
-
-import numpy as np
 import torch
 from torch import Tensor
 
-COVERAGE = 0.9
+SMALLEST = 0.5  # voxels; a structure that is expected to have fewer is not there
 
 
 def entropy(probability: Tensor) -> Tensor:
-    """Return H = -Σ_c p_c log p_c in nats, with 0 · log 0 = 0: (C, D, H, W) → (D, H, W).
+    """Return H = -Σ_c p_c log p_c in nats, with 0 · log 0 = 0: (C, D, H, W) → (D, H, W); class by class, to save memory.
 
     Example:
         >>> entropy(torch.tensor([[0.5, 1.0], [0.5, 0.0]])).tolist()
         [0.6931471824645996, 0.0]
     """
-    return torch.special.entr(probability).sum(dim=0).clamp_min(0)
+    total = torch.zeros_like(probability[0])
+    for p in probability:
+        total += torch.special.entr(p)
+    return total.clamp_min_(0)
 
 
 def uncertainty_error_correlation(uncertainty: Tensor, wrong: Tensor) -> float | None:
@@ -49,57 +49,28 @@ def uncertainty_error_correlation(uncertainty: Tensor, wrong: Tensor) -> float |
     return max(-1.0, min(1.0, gap * (share * (1 - share) / spread) ** 0.5))
 
 
-def interval(samples: Sequence[float] | Tensor, coverage: float = COVERAGE) -> tuple[float, float] | None:
-    """Return the central interval of a posterior's samples that a further draw falls into with probability `coverage`.
+def predicted_dice(inside: float, expected: float, mask: float) -> float:
+    """Return the Dice that probabilities lead one to expect of a mask, without a truth.
 
-    The ends are the sample quantiles at rank p (S + 1) of the S sorted samples, p = (1 ∓ coverage) / 2, interpolated between
-    ranks and kept within the samples (Hyndman and Fan's type 6). A value exchangeable with the samples lies between the
-    samples of rank r and S + 1 - r with probability (S + 1 - 2 r) / (S + 1), so at 90 % the interval has its nominal coverage
-    from S = 19 on.
+        2 Σ_{v in mask} p(v) / (|mask| + Σ_v p(v)) = 2 E|mask ∩ Y| / (|mask| + E|Y|)
+
+    where the truth Y holds voxel v with probability p(v). It is the ratio of two expectations, which are exact however the voxels
+    depend on each other. It equals E[Dice], the expectation of the ratio, if |Y| is certain, and is close to it if |Y| varies
+    little beside |mask| + E|Y|.
 
     Warning:
-        With fewer samples it is their range, and a perfect posterior covers only (S - 1) / (S + 1) of the truths: 82 % with ten.
+        It is as good as the probabilities. A network that is sure where it is wrong predicts a high Dice.
 
     Args:
-        samples: S values.
-        coverage: nominal, between 0 and 1.
+        inside: Σ p over the voxels of the mask.
+        expected: Σ p over all voxels.
+        mask: voxels of the mask.
 
     Returns:
-        Lower and upper end; None for a single sample, which says nothing about a spread.
-
-    References:
-        Hyndman, Fan 1996, Sample Quantiles in Statistical Packages.
+        0 to 1; 1 if the mask is empty and less than half a voxel is expected, 0 if it is empty and more is.
 
     Example:
-        >>> interval(range(1, 20)), interval([3.0, 1.0, 2.0]), interval([1.0])
-        ((1.0, 19.0), (1.0, 3.0), None)
+        >>> predicted_dice(inside=3.0, expected=4.0, mask=4), predicted_dice(0.0, 0.2, 0), predicted_dice(0.0, 9.0, 0)
+        (0.75, 1.0, 0.0)
     """
-    values = np.asarray(samples, dtype=np.float64)
-    if len(values) < 2:
-        return None
-    low, high = np.quantile(values, [(1 - coverage) / 2, (1 + coverage) / 2], method="weibull")
-    return float(low), float(high)
-
-
-def volume_scores(volumes: Tensor, truth: Tensor, voxel: float) -> dict[str, float | None]:
-    """Return a lesion's true and predicted volume, and whether the posterior's 90 % interval covers the truth.
-
-    Args:
-        volumes: expected number of foreground voxels under each of S sampled networks, (S,).
-        truth: true classes, (D, H, W); the lesion is all foreground.
-        voxel: volume of a voxel, in mm³.
-
-    Returns:
-        `volume_ml`; `predicted_volume_ml`, the mean over samples; `volume_covered`, 1 or 0, None for a single sample.
-
-    Example:
-        >>> volume_scores(torch.tensor([500.0, 700.0]), torch.ones(8, 8, 10), voxel=1.0)
-        {'volume_ml': 0.64, 'predicted_volume_ml': 0.6, 'volume_covered': 1.0}
-    """
-    true = int((truth > 0).sum())
-    ends = interval(volumes.cpu())
-    return {
-        "volume_ml": true * voxel / 1000,
-        "predicted_volume_ml": float(volumes.double().mean()) * voxel / 1000,
-        "volume_covered": None if ends is None else float(ends[0] <= true <= ends[1]),
-    }
+    return 1.0 if mask == 0 and expected < SMALLEST else 2 * inside / (mask + expected)

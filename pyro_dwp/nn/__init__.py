@@ -8,7 +8,7 @@ from torch import nn
 from pyro_dwp.nn.check import check_network
 from pyro_dwp.nn.fcn import FCN
 from pyro_dwp.nn.networks import load_network, read_network, save_network, snapshot_files
-from pyro_dwp.nn.precision import Precision, run_in
+from pyro_dwp.nn.precision import Precision, best_precision, run_in
 from pyro_dwp.nn.slices import slice_by_slice
 from pyro_dwp.nn.unet import UNet
 from pyro_dwp.settings import Offers
@@ -20,6 +20,7 @@ __all__ = [
     "FCN",
     "NetworkFactory",
     "Precision",
+    "best_precision",
     "UNet",
     "check_network",
     "load_network",

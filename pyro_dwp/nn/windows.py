@@ -3,9 +3,12 @@
 Axis letters: B batch, C channels or classes, D H W voxels.
 """
 
+import math
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Annotated
 
+import torch
 from annotated_types import Ge, Le, Lt
 from torch import Tensor
 
@@ -15,6 +18,9 @@ from pyro_dwp.errors import ConfigError
 Network = Callable[[Tensor], Tensor]
 Overlap = Annotated[float, Ge(0), Lt(1)]
 WindowBatch = Annotated[int, Ge(1), Le(10_000)]
+
+SIGMA = 0.125  # standard deviation of a window's Gaussian, in edges
+FLOOR = 1e-3  # its smallest weight along an axis; the largest is 1
 
 
 def fit_window(window: Sequence[int], grid: Sequence[int]) -> tuple[int, ...]:
@@ -42,11 +48,14 @@ def class_probabilities(
     window: Sequence[int] | None = None,
     overlap: Overlap = 0.25,
     batch: WindowBatch = 1,
+    device: torch.device | str | None = None,
 ) -> Tensor:
     """Return softmax(network(image)), computed at once or stitched from overlapping windows.
 
-    Windows are averaged as probabilities, weighted by a Gaussian that trusts a window's centre over its border, and
-    the average sums to 1 again. A window that covers the volume gives exactly the result without a window.
+    Windows are averaged as probabilities, weighted by a Gaussian that trusts a window's centre over its border. They lie on a
+    product of one lattice for each axis, so the weights that a voxel receives sum to a product of sums along the axes, which are
+    divided by beforehand: nothing but the result itself is held for the whole volume. A window that covers the volume gives
+    exactly the result without a window.
 
     *Warning*: with smaller windows the result differs from that of the whole volume wherever the network looks
     further than the window, as instance normalisation does.
@@ -57,23 +66,40 @@ def class_probabilities(
         window: edges of a window, voxels; None for the whole volume.
         overlap: fraction of a window's edge shared with its neighbour, in [0, 1).
         batch: windows per pass through the network.
+        device: where the network computes, to which one pass at a time is moved; None computes where the image is.
 
     Returns:
-        Probabilities, (classes, D, H, W).
+        Probabilities, (classes, D, H, W), where the image is.
 
     Raises:
         ConfigError: if the window does not fit the volume's axes, or `overlap` or `batch` is out of range.
     """
-
-    def probabilities(x: Tensor) -> Tensor:
-        return network(x).softmax(dim=1)
-
     grid = tuple(image.shape[1:])
     size = grid if window is None else fit_window(window, grid)
+    place = image.device if device is None else device
     if size == grid:
-        return probabilities(image[None])[0]
-    from monai.inferers.utils import sliding_window_inference  # here, because importing MONAI takes over a second
+        return network(image[None].to(place)).softmax(dim=1)[0].to(image.device)
+    axes = [_axis_windows(n, p, overlap) for n, p in zip(grid, size, strict=True)]
+    windows = list(product(*axes))
+    stitched = torch.empty(0)
+    for first in range(0, len(windows), batch):
+        chosen = windows[first : first + batch]
+        inside = [(slice(None), *(part for part, _ in window)) for window in chosen]
+        found = network(torch.stack([image[part] for part in inside]).to(place)).softmax(dim=1).to(image.device)
+        if not first:
+            stitched = found.new_zeros(found.shape[1], *grid)
+        for part, window_axes, probability in zip(inside, chosen, found, strict=True):
+            weights = torch.meshgrid(*(weight.to(found) for _, weight in window_axes), indexing="ij")
+            stitched[part] += probability * math.prod(weights, start=1)
+    return stitched
 
-    stitched = sliding_window_inference(image[None], size, batch, probabilities, overlap=overlap, mode="gaussian")
-    assert isinstance(stitched, Tensor)  # one tensor in, one tensor out; other networks return other containers
-    return (stitched / stitched.sum(dim=1, keepdim=True))[0]
+
+def _axis_windows(voxels: int, edge: int, overlap: float) -> list[tuple[slice, Tensor]]:
+    """Return the windows along an axis, with the share that each of their voxels has in the average, float64 (edge,)."""
+    last, step = voxels - edge, max(1, int(edge * (1 - overlap)))
+    inside = [slice(start, start + edge) for start in [*range(0, last, step), last]]
+    gaussian = torch.exp(-0.5 * ((torch.arange(edge).double() - (edge - 1) / 2) / (SIGMA * edge)) ** 2).clamp_min(FLOOR)
+    total = torch.zeros(voxels, dtype=torch.float64)
+    for part in inside:
+        total[part] += gaussian
+    return [(part, gaussian / total[part]) for part in inside]

@@ -1,105 +1,68 @@
 """Predict labelled cases, write their maps and score them, one case in memory at a time."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import torch
-from rich.progress import track
-from torch import Tensor
 
 from pyro_dwp.checks import checked_dataclass
-from pyro_dwp.data import CaseSource, Preprocess, Scan, Split, check_labels, labels_of_classes
-from pyro_dwp.errors import DataError
-from pyro_dwp.metrics import CaseTable, score_case
-from pyro_dwp.nn.windows import Network
-from pyro_dwp.predict.output import write_prediction
-from pyro_dwp.predict.posterior import Prediction, Samples
-from pyro_dwp.predict.volumes import predict_scan
+from pyro_dwp.data import CaseSource, Split
+from pyro_dwp.metrics import score_case
+from pyro_dwp.predict.calibrate import Calibration, calibrate, checked_truth
+from pyro_dwp.predict.evaluation import Evaluation, ScoredCase
+from pyro_dwp.predict.output import MAPS, Maps, Precision, write_prediction
+from pyro_dwp.predict.posterior import Samples
+from pyro_dwp.predict.postprocess import Postprocess
+from pyro_dwp.predict.review import coverage_scores, review_case, write_review
+from pyro_dwp.predict.volumes import Predictor
+from pyro_dwp.progress import track
 
-
-@dataclass(frozen=True)
-class ScoredCase:
-    """A labelled case on its own grid, its prediction and its scores.
-
-    Args:
-        scan: image (C, D, H, W).
-        truth: classes after the label map, (D, H, W).
-        prediction: maps on the scan's grid.
-        scores: as `metrics.score_case` gives them; None for a label that the case does not have.
-    """
-
-    scan: Scan
-    truth: Tensor
-    prediction: Prediction
-    scores: dict[str, float | None]
+SHOWN = 3  # cases that are kept for figures, spread evenly, so that nobody picks them by hand
 
 
 def score_cases(
-    draw: Callable[[], Network],
+    predictor: Predictor,
     source: CaseSource,
     names: Sequence[str],
-    preprocess: Preprocess,
-    samples: int,
-    seed: int,
     folder: Path | None = None,
-    maps: bool = True,
-    device: torch.device | str = "cpu",
-    window: Sequence[int] | None = None,
+    maps: Maps = MAPS,
+    map_precision: Precision = "uint8",
+    calibration: Calibration | None = None,
 ) -> Iterator[ScoredCase]:
-    """Predict cases on their own grids and score them against their labels.
-
-    Scores of a class are named by its stored label if the label map can be inverted, as masks are written.
+    """Predict cases on their own grids and score them against their labels, structure by structure.
 
     Args:
-        draw: returns one sampled network, see `posterior_predictive`.
+        predictor: whose preprocessing has the label map that is applied to the truth, and the structures.
         source: of the cases.
         names: of those to predict.
-        preprocess: as in training; its label map is applied to the truth.
-        samples: posterior samples S.
-        seed: of the samples; every case sees the same networks.
         folder: where masks and maps are written; None writes nothing.
-        maps: whether probability and uncertainty are written beside the masks.
-        device: of the networks that `draw` returns.
-        window: edges of a sliding window on the network's grid, voxels; None for the whole volume at once.
+        maps: kinds of map that are written beside the masks.
+        map_precision: of these maps.
+        calibration: of the intervals of volumes; its temperature is the predictor's affair.
 
     Raises:
         DataError: if a case has no label, or a class that the network does not know.
     """
+    preprocess = predictor.preprocess
     for name in names:
         scan = source.load(name)
-        truth = preprocess.mapped_label(scan)
-        if truth is None:
-            raise DataError(f"Case {name} has no label to score a prediction by. Name a folder of labels.")
-        prediction = predict_scan(draw, scan, preprocess, samples, seed, window, device=device)
+        prediction = predictor.predict(scan)
         classes = len(prediction.probability)
-        check_labels(truth, classes, scan.label_place)
+        truth = checked_truth(predictor, scan, classes)
         if folder is not None:
-            write_prediction(folder, prediction, scan, preprocess, maps)
-        labels = labels_of_classes(preprocess.label_map, classes)
-        found = prediction.probability, labels, scan.spacing, prediction.volumes
-        scores = score_case(prediction.mask, truth, classes, *found)
-        yield ScoredCase(scan, truth, prediction, scores)
-
-
-def tabulate(cases: Iterable[ScoredCase], total: int, title: str, kept: int = 3) -> tuple[CaseTable, list[ScoredCase]]:
-    """Collect the scores of cases, showing progress, and keep some of the cases for figures.
-
-    Args:
-        cases: such as `score_cases` yields.
-        total: number of cases.
-        title: of the progress bar.
-        kept: number of cases to keep, spread evenly over all, so that nobody picks them by hand.
-
-    Returns:
-        The table of scores, and the cases kept.
-    """
-    table, shown, places = CaseTable(), [], set(range(0, total, max(1, total // kept))[:kept])
-    for number, case in enumerate(track(cases, title, total=total)):
-        table.add(case.scan.name, case.scores)
-        shown += [case] if number in places else []
-    return table, shown
+            write_prediction(folder, prediction, scan, preprocess, maps, map_precision)
+        structures = preprocess.classes_of_structures(classes)
+        scores = score_case(prediction.mask, truth, classes, prediction.probability, structures, scan.spacing)
+        review = review_case(scan, prediction, structures, calibration or Calibration())
+        members = {name: torch.isin(truth, torch.tensor(chosen)) for name, chosen in structures.items()}
+        volumes = {name: int(inside.sum()) * scan.voxel_ml for name, inside in members.items()}
+        known = review.scores | coverage_scores(review.scores, volumes, scan.voxel_ml)
+        legend = preprocess.class_names(classes)
+        case = ScoredCase(scan, truth, prediction, structures, scores | known, review, legend).shelve()
+        del scan, truth, prediction, members  # before the next case is read
+        yield case
 
 
 @checked_dataclass
@@ -109,40 +72,39 @@ class Scoring:
     Args:
         samples: networks drawn from the posterior to predict with.
         score: scans that are scored at the end; with validation the test scans are never predicted.
-        maps: whether maps of probability and uncertainty are written beside the masks of these scans.
+        postprocess: what is done to masks after the network; null leaves them as they are.
+        maps: written beside the masks of these scans: any of probability, entropy, mutual_information and structure_entropy.
+        map_precision: of these maps: 8 bits, 1/255 of the largest value a step, or exact values.
+        calibrate: fit a temperature of the probabilities, and intervals of volumes, on the validation scans; needs some that are
+            not scored themselves.
     """
 
     samples: Samples = 10
     score: Literal["test", "validation"] = "test"
-    maps: bool = True
+    postprocess: Postprocess | None = None
+    maps: Maps = ("entropy",)
+    map_precision: Precision = "uint8"
+    calibrate: bool = True
 
-    def table(
-        self,
-        draw: Callable[[], Network],
-        source: CaseSource,
-        split: Split,
-        preprocess: Preprocess,
-        seed: int,
-        folder: Path,
-        device: torch.device | str = "cpu",
-        window: Sequence[int] | None = None,
-    ) -> tuple[CaseTable, list[ScoredCase]]:
-        """Predict the scans, write the results to predictions/ in a folder, and score them, showing progress.
+    def evaluate(self, predictor: Predictor, source: CaseSource, split: Split, folder: Path) -> Evaluation:
+        """Calibrate a predictor, predict the held-out scans with it and score them, showing progress.
+
+        Masks and maps go to predictions/ in the folder, and with them calibration.json and review.csv beside it.
 
         Args:
-            draw: returns one sampled network.
+            predictor: of the run.
             source: of the cases.
-            split: whose held-out part is scored.
-            preprocess: as in training.
-            seed: of the samples.
+            split: whose validation scans calibrate, and whose held-out part is scored.
             folder: of the run.
-            device: of the networks.
-            window: edges of a sliding window on the network's grid, voxels; None for the whole volume at once.
-
-        Returns:
-            The table of scores, and a few cases for figures.
         """
-        names, output = split.held_out(self.score), folder / "predictions"
-        how = self.samples, seed, output, self.maps, device, window
-        cases = score_cases(draw, source, names, preprocess, *how)
-        return tabulate(cases, len(names), f"{self.score} scans")
+        names = split.held_out(self.score)
+        calibration = calibrate(predictor, source, split.validation if self.calibrate and self.score == "test" else ())
+        calibration.write(folder)
+        fitted = replace(predictor, temperature=calibration.temperature)
+        cases = score_cases(fitted, source, names, folder / "predictions", self.maps, self.map_precision, calibration)
+        places = {*range(0, len(names), max(1, len(names) // SHOWN))[:SHOWN]}
+        found = Evaluation(self.score, predictor.samples, calibration)
+        for number, case in enumerate(track(cases, f"{self.score} scans", total=len(names))):
+            found.add(case, show=number in places)
+        write_review(folder, found.review)
+        return found

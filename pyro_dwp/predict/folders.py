@@ -4,7 +4,7 @@ Labels are compared as values, such as {0, 1, 2, 4}. Where labels.json beside th
 truths are mapped in the same way first.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,9 @@ from torch import Tensor
 from pyro_dwp.data import expand, map_labels, read_label, scan_files
 from pyro_dwp.data.paths import MASK, RESULT
 from pyro_dwp.data.reading import load_volume, whole_labels
+from pyro_dwp.data.structures import classes_of_structures
 from pyro_dwp.errors import DataError
-from pyro_dwp.metrics import CaseTable, label_columns, label_values, mask_scores
+from pyro_dwp.metrics import CaseTable, Structures, label_values, mask_scores, structure_columns
 from pyro_dwp.predict.output import FILE, MaskLabels
 
 MANY = 20  # labels that only the masks have; more, and the files are scans
@@ -79,11 +80,12 @@ def score_folders(
     predictions: str | Path,
     truths: str | Path,
     label_map: Mapping[int, int] | None = None,
+    structures: Mapping[str, Sequence[int]] | None = None,
     allow_missing: bool = False,
 ) -> FolderScores:
     """Return Dice, IoU and the 95 % Hausdorff distance (mm) of each predicted mask that a folder holds.
 
-    A case is scored over the foreground labels that occur in its truth or its prediction, see `metrics.score_case`.
+    A case is scored over the structures that occur in its truth or its prediction, see `metrics.score_case`.
 
     Args:
         predictions: folder of masks, see `pair_files`.
@@ -91,11 +93,14 @@ def score_folders(
         label_map: class of each label that the truths store, if the predictions hold merged or renumbered classes. If labels.json
             says that the predictions hold labels, both sides are mapped; if it says that they hold classes, its map is the
             default. None without such a file keeps all labels.
+        structures: name → labels as the truths store them, of what is scored; None takes those of labels.json, unless a label map
+            is given, and without them each label for one.
         allow_missing: score the predictions that exist, and name the truths without one in the notes.
 
     Raises:
         DataError: if files do not pair up, cannot be read, differ in shape or affine, a label is not in the map, or a truth
             has no prediction and `allow_missing` is not set.
+        ConfigError: if a structure has only some of the labels that are merged into a class.
     """
     pairs, missing = pair_files(predictions, truths)
     notes = []
@@ -115,22 +120,26 @@ def score_folders(
         )
     truth_map = known if classes and label_map is None else label_map
     mask_map = label_map if stored is not None and not classes else None
-    scored: dict[str, dict[str, dict[int, float]]] = {}
+    if structures is None and stored is not None and label_map is None:
+        structures = stored.structures
+    regions = None if structures is None else _regions(structures, truth_map)
+    scored: dict[str, dict[str, dict[str, float]]] = {}
     predicted, true = {0}, {0}
     for case, paths in pairs.items():
         prediction, truth, spacing = read_pair(*paths, mask_map, truth_map)
-        scored[case] = mask_scores(prediction, truth, spacing)
-        predicted |= {*label_values(prediction)}
-        true |= {*label_values(truth)}
+        held, due = {*label_values(prediction)}, {*label_values(truth)}
+        each = {str(label): (label,) for label in sorted(held | due) if label}
+        scored[case] = mask_scores(prediction, truth, each if regions is None else regions, spacing)
+        predicted |= held
+        true |= due
     strangers = predicted - true
     if len(strangers) > MANY:
         raise DataError(
             f"The files in {predictions} have {len(strangers)} labels that no truth in {truths} has, such as "
             f"{sorted(strangers)[:5]}. They look like scans. Name the folder of the masks."
         )
-    table = CaseTable()
-    for case, scores in scored.items():
-        table.add(case, label_columns(scores, sorted((predicted | true) - {0})))
+    names = [str(label) for label in sorted(predicted | true) if label] if regions is None else list(regions)
+    table = CaseTable({case: structure_columns(scores, names) for case, scores in scored.items()})
     for strange, where, other in ((true - predicted, "truths", "mask"), (strangers, "masks", "truth")):
         if strange and stored is None and label_map is None:
             notes.append(
@@ -138,6 +147,12 @@ def score_folders(
                 "hold merged or renumbered classes, say which with --label_map, such as '{1: 1, 2: 1, 4: 2}'"
             )
     return FolderScores(table, tuple(notes))
+
+
+def _regions(structures: Mapping[str, Sequence[int]], label_map: Mapping[int, int] | None) -> Structures:
+    """Return name → values of each structure in masks to which a label map was applied."""
+    values = label_map.values() if label_map else (label for labels in structures.values() for label in labels)
+    return classes_of_structures(structures, label_map, max(values, default=0) + 1)
 
 
 def read_pair(
@@ -157,4 +172,4 @@ def read_pair(
     known = load_volume(truth, dtype=None)
     masks = map_labels(read_label(prediction, known), mask_map, str(prediction))
     spacing = np.linalg.norm(known.affine[:3, :3], axis=0).tolist()
-    return masks, map_labels(whole_labels(known), truth_map, str(truth)), spacing
+    return masks, map_labels(whole_labels(known.voxels[0], str(known.path)), truth_map, str(truth)), spacing

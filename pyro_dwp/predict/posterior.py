@@ -7,8 +7,8 @@ For samples w_1 … w_S of the posterior and p_s = p(y | x, w_s) at one voxel,
     H(p) - (1/S) Σ_s H(p_s)                mutual information of y and w: what more data could remove (epistemic)
 
 Entropy is concave, so the mutual information is never negative; their difference, the mean of H(p_s), is what noise
-in the labels leaves (aleatoric). Only running sums are kept, and one number a sample: its foreground's volume. So the
-memory does not depend on S.
+in the labels leaves (aleatoric). Only running sums are kept, and C numbers a sample: the volumes of its classes. So the
+memory does not depend on S: C + 1 maps of sums, and C of one sample.
 
 Axis letters: C channels or classes, D H W voxels, S posterior samples.
 """
@@ -28,6 +28,8 @@ from pyro_dwp.errors import DataError
 from pyro_dwp.metrics import entropy
 from pyro_dwp.nn.windows import Network, Overlap, WindowBatch, class_probabilities
 
+CHUNK = 2**22  # voxels that are held in float64 at a time
+
 Samples = Annotated[int, Ge(1), Le(10_000)]
 
 
@@ -39,18 +41,22 @@ class Prediction:
         probability: mean probability of each class, (C, D, H, W).
         entropy: of that mean, in nats, 0 to log C, (D, H, W).
         mutual_information: between label and weights, in nats, 0 to the entropy, (D, H, W).
-        volumes: expected number of foreground voxels under each of S sampled networks, Σ_voxels (1 - p_background), (S,); None
+        volumes: expected number of voxels of each class under each of S sampled networks, Σ_voxels p, float64, (S, C); None
             where the samples are not known.
+        processed: class of each voxel after post-processing, integers, (D, H, W); None where there was none.
     """
 
     probability: Tensor
     entropy: Tensor
     mutual_information: Tensor
     volumes: Tensor | None = None
+    processed: Tensor | None = None
 
     @cached_property
     def mask(self) -> Tensor:
-        """The most probable class of each voxel, the lowest of equal ones, int64, (D, H, W)."""
+        """The most probable class of each voxel, the lowest of equal ones, or what was made of it, (D, H, W)."""
+        if self.processed is not None:
+            return self.processed
         return self.probability.max(dim=0).indices  # a tenth of the time of argmax
 
 
@@ -80,6 +86,7 @@ def posterior_predictive(
     window: Sequence[int] | None = None,
     overlap: Overlap = 0.25,
     batch: WindowBatch = 1,
+    device: torch.device | str | None = None,
 ) -> Prediction:
     """Average the class probabilities of `samples` networks, drawn from the posterior one after the other.
 
@@ -89,12 +96,13 @@ def posterior_predictive(
 
     Args:
         draw: takes no argument and returns one sampled network, (1, C, D, H, W) → logits (1, classes, D, H, W).
-        image: (C, D, H, W), on the network's device.
+        image: (C, D, H, W).
         samples: S, 1 to 10,000. With 1 the mutual information is exactly 0.
         seed: of all draws.
         window: edges of a sliding window, voxels; None for the whole volume at once.
         overlap: fraction of a window's edge shared with its neighbour, in [0, 1).
         batch: windows per pass through the network.
+        device: of the networks, to which one pass at a time is moved; None if they are where the image is.
 
     Returns:
         The prediction on the image's grid and device.
@@ -115,21 +123,28 @@ def posterior_predictive(
         0.6931471824645996
     """
     image = image.as_subclass(Tensor)
+    place = image.device if device is None else torch.device(device)
     volumes = []
-    with seeded(seed, image.device):
+    with seeded(seed, place):
         for index in range(samples):
-            probability = class_probabilities(draw(), image, window, overlap, batch)
-            volumes.append(probability[1:].sum(dtype=torch.float64))
+            probability = class_probabilities(draw(), image, window, overlap, batch, place)
+            volumes.append(torch.stack([_sum(p) for p in probability]))
             if index == 0:
                 mean, noise = probability, entropy(probability)
             else:
                 mean += probability
                 noise += entropy(probability)
-    mean, noise = mean / samples, noise / samples
-    if not torch.isfinite(mean).all():
+            del probability
+    mean /= samples
+    noise /= samples
+    if not all(torch.isfinite(p).all() for p in mean):
         raise DataError(
-            "A network's logits are finite, but the prediction holds NaN or infinity. Check the image for extreme "
-            "values, and that training had not diverged when the checkpoint was written."
+            "The prediction holds NaN or infinity. Check the image for extreme values, and that the training did not diverge."
         )
     total = entropy(mean)
-    return Prediction(mean, total, (total - noise).clamp_min(0), torch.stack(volumes))
+    return Prediction(mean, total, torch.sub(total, noise, out=noise).clamp_min_(0), torch.stack(volumes))
+
+
+def _sum(values: Tensor) -> Tensor:
+    """Return the sum in float64, of which only a part of the values is held at a time."""
+    return torch.stack([part.double().sum() for part in values.flatten().split(CHUNK)]).sum()

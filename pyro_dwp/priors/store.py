@@ -171,9 +171,22 @@ def _fill(where: str, build: Callable[[], GroupDensity], tensors: Mapping[str, T
     density.load_state_dict(converted)
     try:
         density.check()
+        _try(density)
     except ValueError as problem:
-        raise CheckpointError(f"{where}: {problem} {EDITED}") from problem
+        reason = str(problem).partition("\n")[0].rstrip(".:")  # torch lists every value below it
+        raise CheckpointError(f"{where}: {reason}. {EDITED}") from problem
     return density
+
+
+def _try(density: GroupDensity) -> None:
+    """Raise ValueError unless kernels can be drawn and, where the distribution is exact, have a density."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        distribution = density.distribution()
+        kernels = distribution.sample((2,))
+        if not kernels.isfinite().all() or (density.exact and not distribution.log_prob(kernels).isfinite().all()):
+            raise ValueError(
+                "its values are so extreme that kernels drawn from it, or their densities, are not finite."
+            )
 
 
 def _template(build: Callable[[], GroupDensity]) -> dict[str, Tensor]:

@@ -3,17 +3,15 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from glob import escape
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from pyro_dwp.data import CaseSource, Preprocess, map_labels, read_label
-from pyro_dwp.data.paths import MASK
+from pyro_dwp.data import CaseSource, Preprocess
 from pyro_dwp.errors import ConfigError, DataError
-from pyro_dwp.predict import MaskLabels
+from pyro_dwp.report.predictions import predicted_mask
 from pyro_dwp.report.results import Experiment, Training
 from pyro_dwp.report.slices import densest_slice, overlay, plane
 
@@ -131,15 +129,8 @@ def _has(training: Training, case: str, size: int, split: int) -> bool:
 
 def _predicted(training: Training, case: str) -> tuple[Tensor, float] | None:
     """Return the mask of a case, in classes, and its Dice; None if the run kept no mask."""
-    folder = training.folder / "predictions"
-    name = escape(f"{case}{MASK}")
-    path = next(iter(sorted([*folder.glob(f"{name}.*"), *folder.glob(name)])), None)  # a file, or a folder of slices
-    dice = training.cases[case].get("dice")
-    if path is None or dice is None:
-        return None
-    stored = MaskLabels.read(folder)
-    label_map = stored.label_map if stored and stored.masks == "labels" else None
-    return map_labels(read_label(path), label_map, str(path)), dice
+    mask, dice = predicted_mask(training.folder / "predictions", case), training.cases[case].get("dice")
+    return None if mask is None or dice is None else (mask, dice)
 
 
 def shown_split(experiment: Experiment, size: int) -> tuple[int, dict[str, float]]:

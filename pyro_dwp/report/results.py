@@ -13,15 +13,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel
 
 from pyro_dwp.errors import DataError, suggest
 from pyro_dwp.files import check_header, read_json
+from pyro_dwp.metrics import EACH
+from pyro_dwp.metrics.stored import read_metrics
 
 FILE = "experiment.json"
 CURE = "Name the folder of an experiment that run/experiment.py has begun, or run it again."
+AGAIN = "Run the experiment again."
 REASONS = {"done": "", "missing": "not run yet", "failed": "failed"}
 COSTS = ("seconds", "seconds_per_step", "peak_memory_mib")
 
@@ -120,6 +123,12 @@ class Experiment:
         """Names of the other cases that were scored besides the test cases, such as "source"."""
         return list(dict.fromkeys(name for training in self.trainings for name in training.row.scores))
 
+    @property
+    def structures(self) -> list[str]:
+        """Names of the structures, if test cases were scored by several."""
+        found = [score for training in self.trainings for score in training.mean if score.startswith(EACH)]
+        return list(dict.fromkeys(score.removeprefix(EACH) for score in found))
+
     def cell(self, method: str, size: int) -> list[Training]:
         """Return the trainings of a method with a number of training scans."""
         return [it for it in self.trainings if (it.row.method, it.row.train) == (method, size)]
@@ -184,20 +193,12 @@ def _training(folder: Path, row: Row) -> Training:
     if row.status != "done":
         return Training(row, place, {}, {}, reason)
     try:
-        metrics = _metrics(place)
-        mean = {**_table(metrics)["mean"], **{cost: metrics.get(cost) for cost in COSTS}}
+        metrics = read_metrics(place, AGAIN)
+        mean = {**metrics.scored.mean, **{cost: getattr(metrics, cost) for cost in COSTS}}
         for name, other in row.scores.items():
-            mean |= {f"{name}/{score}": value for score, value in _table(_metrics(folder / other))["mean"].items()}
-        return Training(row, place, mean, _table(metrics)["cases"], "")
+            mean |= {
+                f"{name}/{score}": value for score, value in read_metrics(folder / other, AGAIN).scored.mean.items()
+            }
+        return Training(row, place, mean, metrics.scored.cases, "")
     except DataError as error:
         return Training(row, place, {}, {}, str(error))
-
-
-def _metrics(folder: Path) -> dict[str, Any]:
-    return read_json(folder / "metrics.json", "the scores of a finished run", "Run the experiment again.")
-
-
-def _table(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the scores of a run, whether of test scans or of validation scans."""
-    table: dict[str, Any] = metrics.get("test") or metrics.get("validation") or {}
-    return {"mean": {}, "cases": {}} | table

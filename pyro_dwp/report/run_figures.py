@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from pyro_dwp.data import Preprocess, Scan
 from pyro_dwp.priors import Prior
 from pyro_dwp.report.curves import learning_curves
-from pyro_dwp.report.files import save_figure
+from pyro_dwp.report.files import Drawing, save_figure
 from pyro_dwp.report.kernel_grids import kernels
 from pyro_dwp.report.slices import slices
 from pyro_dwp.sites import WeightSite
 
 if TYPE_CHECKING:
-    from pyro_dwp.predict import ScoredCase
+    from matplotlib.figure import Figure
+
+    from pyro_dwp.predict import Prediction, ScoredCase
 
 
 def draw_case(folder: Path, case: "ScoredCase") -> Path:
@@ -25,16 +28,27 @@ def draw_case(folder: Path, case: "ScoredCase") -> Path:
         folder: of the run.
         case: to draw.
     """
-    figure = slices(
-        case.scan.image[0],
-        case.truth,
-        case.prediction.mask,
-        case.prediction.entropy,
-        len(case.prediction.probability),
-        case.scan.spacing,
-        f"{case.scan.name}, Dice {case.scores['dice']:.3f}",
-    )
+    title = f"{case.scan.name}, Dice {case.scores['dice']:.3f}"
+    figure = _case(case.scan, case.truth, case.prediction, case.classes, title)
     return save_figure(figure, folder / "figures" / f"{case.scan.name}.png")
+
+
+def show_case(scan: Scan, prediction: "Prediction", preprocess: Preprocess) -> Drawing:
+    """Draw scan, prediction and entropy, and the truth where the scan has one, for a notebook.
+
+    Args:
+        scan: that was predicted.
+        prediction: on the scan's grid.
+        preprocess: of the network, for the label map and the names of the classes.
+    """
+    classes = preprocess.class_names(len(prediction.probability))
+    return Drawing(_case(scan, preprocess.mapped_label(scan), prediction, classes, scan.name))
+
+
+def _case(scan: Scan, truth: Tensor | None, prediction: "Prediction", classes: Sequence[str], title: str) -> "Figure":
+    maps, count = (prediction.mask, prediction.entropy), len(prediction.probability)
+    names = classes if len(classes) > 1 else ()
+    return slices(scan.image[0], truth, *maps, count, scan.spacing, title, names=names)
 
 
 def by_group(weights: Mapping[str, Tensor], sites: Mapping[str, WeightSite]) -> dict[str, Tensor]:

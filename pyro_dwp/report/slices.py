@@ -8,6 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from pyro_dwp.errors import ConfigError
+from pyro_dwp.predict import widest_axis
+from pyro_dwp.predict.review import AXES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +28,7 @@ def slices(
     spacing: Sequence[float] = (1.0, 1.0, 1.0),
     title: str = "",
     uncertainty_label: str = "Predictive entropy (nats)",
+    names: Sequence[str] = (),
 ) -> "Figure":
     """Draw one slice of a case four times: the scan, the truth and the prediction over it, and the uncertainty.
 
@@ -44,6 +47,7 @@ def slices(
         spacing: distance between voxels along D, H, W, in mm.
         title: of the figure, for instance the case and its Dice.
         uncertainty_label: what the last panel shows, with its unit.
+        names: of the foreground classes, for a legend of those that the slice shows; none draws no legend.
 
     Raises:
         ConfigError: if a volume differs in shape from the scan.
@@ -65,7 +69,7 @@ def slices(
     height, width = image.shape
     shape = min(max(height * along / (width * across), 0.5), 2.0)
     figure = Figure(figsize=(2.7 * (len(masks) + 1) + 0.9, 2.7 * shape + 0.8), layout="constrained")
-    where = f"slice {index + 1} of {scan.shape[axis]} along axis {'DHW'[axis]}"
+    where = f"{AXES[axis]} slice {index + 1} of {scan.shape[axis]}"
     figure.suptitle(f"{title}, {where}" if title else where, fontsize=11)
     panels = figure.subplots(1, len(masks) + 1)
     for axes, (name, mask) in zip(panels, masks.items(), strict=False):
@@ -76,7 +80,25 @@ def slices(
     figure.colorbar(shown, ax=panels[-1], label=uncertainty_label, shrink=0.9)
     for axes in panels:
         axes.set(xticks=[], yticks=[], aspect=along / across)
+    shown_masks = [plane(mask, axis, index) for mask in masks.values() if mask is not None]
+    legend(figure, names, sorted({int(value) for mask in shown_masks for value in np.unique(mask)} - {0}))
     return figure
+
+
+def legend(figure: "Figure", names: Sequence[str], classes: Sequence[int]) -> None:
+    """Write the name of each class beside its colour, below the panels.
+
+    Args:
+        figure: to write on.
+        names: of the foreground classes, from class 1 on; one without a name is left out.
+        classes: that the figure shows.
+    """
+    from matplotlib.patches import Patch
+
+    named = [number for number in classes if number <= len(names)]
+    patches = [Patch(color=COLOURS[(number - 1) % len(COLOURS)], label=names[number - 1]) for number in named]
+    if patches:
+        figure.legend(handles=patches, loc="outside lower left", ncols=len(patches), frameon=False, fontsize=9)
 
 
 def densest_slice(labels: Tensor, spacing: Sequence[float]) -> tuple[int, int]:
@@ -95,7 +117,7 @@ def densest_slice(labels: Tensor, spacing: Sequence[float]) -> tuple[int, int]:
         >>> densest_slice(labels, (1.0, 1.0, 3.0))
         (2, 2)
     """
-    axis = max(range(3), key=lambda number: (labels.shape[number] == 1, round(spacing[number], 3), number))
+    axis = widest_axis(labels.shape, spacing)
     counts = (labels != 0).sum(dim=[other for other in range(3) if other != axis])
     return axis, int(counts.argmax()) if counts.any() else len(counts) // 2
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from pyro_dwp.files import write_text
+from pyro_dwp.metrics import EACH
 from pyro_dwp.report.markup import NONE, Cell, Table
 from pyro_dwp.report.paired import paired_difference
 from pyro_dwp.report.results import Experiment, read_experiment
@@ -35,7 +36,8 @@ MORE = (
     Score("calibration_error", "calibration error", 4, "lowest"),
     Score("calibration_error_boundary", "the same near the boundary", 3, "lowest"),
     Score("uncertainty_error_correlation", "correlation of entropy and error", 3, "highest"),
-    Score("volume_covered", "volumes in their 90 % interval", 2),
+    Score("volume_covered", "volumes in their interval", 2),
+    Score("posterior_volume_covered", "in that of the posterior", 2),
     Score("seconds", "seconds", 0),
     Score("peak_memory_mib", "peak MiB", 0),
 )
@@ -47,15 +49,19 @@ PAIRED = (
 )
 BEWARE = (
     "HD95 is over the scans on which both truth and prediction have the class, so finding nothing is not punished. Near the "
-    "boundary: within 5 mm. With S < 19 posterior samples the interval is their range, and a perfect posterior covers "
-    "(S − 1)/(S + 1) of the volumes; a single network has no interval. Seconds are those of the training, of an ensemble those "
-    "of its prediction."
+    "boundary: within 5 mm. The interval of a volume is calibrated on n validation scans, if these are not scored, and "
+    "promises 90 %, or n/(n + 1) with n < 9; otherwise it is the posterior's. That is the range of the samples if there are "
+    "S < 19, and a perfect posterior then covers (S − 1)/(S + 1) of the volumes; a single network has none. Seconds are those "
+    "of the training, of an ensemble those of its prediction."
 )
 
 
 def tables_of(experiment: Experiment) -> dict[str, Table]:
-    """Return name → table: dice, iou, differences if there are several methods, more, and others if other cases were scored."""
+    """Return name → table: dice, iou, more, and what there is of structures, differences of methods and others (other cases)."""
     tables = {"dice": by_size(experiment, DICE), "iou": by_size(experiment, IOU)}
+    if experiment.structures:
+        each = [replace(DICE, key=f"{EACH}{name}", title=name) for name in experiment.structures]
+        tables["structures"] = by_method(experiment, each, "Dice of each structure", SPREAD)
     if len(experiment.methods) > 1:
         tables["differences"] = differences(experiment)
     tables["more"] = by_method(experiment, MORE, "What else was measured", f"{SPREAD} {BEWARE}")

@@ -1,7 +1,6 @@
 """The folder of a run: begun once, never overwritten unasked, found again on `--resume`."""
 
 import itertools
-import json
 import os
 import re
 import shutil
@@ -12,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from pyro_dwp.errors import ConfigError, DataError, Interrupted, suggest
-from pyro_dwp.files import write_text
+from pyro_dwp.errors import ConfigError, DataError, Interrupted, WriteError, suggest
+from pyro_dwp.files import read_json, write_text
 from pyro_dwp.runs.provenance import provenance
 from pyro_dwp.safe_yaml import read_yaml
 from pyro_dwp.settings import Call
@@ -22,7 +21,9 @@ ROOT = Path("runs")
 CONFIG = "config.yaml"
 PROVENANCE = "provenance"
 RESULTS = ("metrics.json", "networks/*.safetensors", "*.nii.gz", "bank.safetensors", "prior.safetensors")
-FREE = frozenset({"resume", "overwrite", "name", "device", "threads", "rank_timeout"})  # a resumed run may change these
+FREE = frozenset(
+    {"resume", "overwrite", "name", "device", "threads", "rank_timeout", "verbose"}
+)  # a resumed run may change these
 
 
 class Run:
@@ -83,7 +84,12 @@ class Run:
         if self.new and error is not None and not keeps_results(self.folder):
             shutil.rmtree(self.folder, ignore_errors=True)
         elif isinstance(error, KeyboardInterrupt) and not str(error) and (self.folder / CONFIG).exists():
-            raise Interrupted(f"Stopped, but kept. Go on with --resume --name {self.folder.relative_to(ROOT)}.")
+            raise Interrupted(f"Stopped, but kept. Go on with {self._resume()}.")
+        elif isinstance(error, WriteError) and self.folder.exists():
+            raise WriteError(f"{error} What the run has kept is intact: then go on with {self._resume()}.") from error
+
+    def _resume(self) -> str:
+        return f"--resume --name {self.folder.relative_to(ROOT)}"
 
 
 def check_place(name: str | None) -> None:
@@ -106,8 +112,17 @@ def resumable(folder: Path) -> bool:
 
 def keeps_results(folder: Path) -> bool:
     """Tell whether a run's folder holds something worth keeping: a trained epoch, or a result."""
-    trained = any(json.loads(path.read_text())["rows"] for path in folder.rglob("history.json"))
-    return trained or any(True for pattern in RESULTS for _ in folder.rglob(pattern))
+    return any(map(_trained, folder.rglob("history.json"))) or any(
+        True for pattern in RESULTS for _ in folder.rglob(pattern)
+    )
+
+
+def _trained(path: Path) -> bool:
+    """Tell whether a history has an epoch; one that cannot be read may have had."""
+    try:
+        return read_json(path, "the history of a training", "").get("rows") != []
+    except DataError:
+        return True
 
 
 def run_to_resume(script: str, name: str | None) -> Path:
@@ -144,8 +159,9 @@ def differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str
     lines = []
     for key in sorted(before.keys() | now.keys()):
         old, new = before.get(key), now.get(key)
-        longer = key.endswith(".epochs") and isinstance(old, int) and isinstance(new, int) and new > old
-        grown = longer and now.get(f"{key.removesuffix('epochs')}decay") != "cosine"  # which a new length bends anew
+        where, _, name = key.rpartition(".")
+        longer = name in ("epochs", "steps") and isinstance(old, int) and isinstance(new, int) and new > old
+        grown = longer and now.get(f"{where}.decay") != "cosine"  # which a new length bends anew
         if old != new and key not in FREE and not grown:
             lines.append(f"{key} was {old} and is now {new}")
     return lines

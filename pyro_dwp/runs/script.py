@@ -1,8 +1,6 @@
-"""Run a script's `main`: read settings, build, call, and turn every foreseeable failure into one line and an exit status."""
+"""Run a script's `main`: read settings, build, call."""
 
 import inspect
-import os
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -10,18 +8,28 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from pyro_dwp.errors import ConfigError, PyroDwpError, suggest
+from pyro_dwp.errors import ConfigError, suggest
+from pyro_dwp.runs.ending import exit_status
 from pyro_dwp.runs.folder import CONFIG, PROVENANCE, Run, read_config, run_to_resume
 from pyro_dwp.safe_yaml import read_yaml
-from pyro_dwp.settings import Call, Recipe, merge, resolve
+from pyro_dwp.settings import Call, Recipe, Tree, merge, positional_names, resolve, without_alternatives
 from pyro_dwp.settings.help import class_help, script_help
-from pyro_dwp.settings.tree import PLACEHOLDER, Tree, flags_tree, inside, read_flags
-from pyro_dwp.train.ranks import Ranks, first_to_fail, launched
+from pyro_dwp.settings.tree import PLACEHOLDER, flags_tree, inside, read_flags
+from pyro_dwp.train.ranks import Ranks, launched
 
-BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
+PROPOSAL = Path("proposal")  # what errors and the run's name call settings that were made of what a flag names
 
 
-def run_script(main: Callable[..., Any], default: str | None = None, argv: Sequence[str] | None = None) -> int:
+Propose = Callable[[Tree], tuple[Callable[[], Tree] | None, Tree]]
+"""Flags → what makes the settings below every config, None for nothing, and the flags as they are to be read."""
+
+
+def run_script(
+    main: Callable[..., Any],
+    default: str | None = None,
+    argv: Sequence[str] | None = None,
+    propose: Propose | None = None,
+) -> int:
     """Call `main` with settings from config files and flags.
 
     Flags win over `--config` files, later files over earlier ones, and these over the defaults of `main`. Without `--config` the
@@ -32,41 +40,27 @@ def run_script(main: Callable[..., Any], default: str | None = None, argv: Seque
         main: the script's function; its annotations and its docstring define the flags.
         default: name of a config in configs/ beside the script, which is read where `--config` is missing.
         argv: arguments; None takes those of the process.
+        propose: makes settings of what a flag names, such as a folder of scans, in place of the default config.
 
     Returns:
-        The exit status: 0; 2 after bad input, which is reported in one line without a traceback; 130 after Ctrl-C; 141 if the
-        reader of the output has gone.
+        The exit status, see `exit_status`.
     """
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     arguments = list(sys.argv[1:] if argv is None else argv)
-    try:
-        if shown := _help_text(main, arguments, default):
-            print(shown, flush=True)
-            return 0
-        recipe, call = script_settings(main, arguments, default)
-        check_placeholders(recipe)
-        built = recipe.build_arguments(call)
-        with ExitStack() as around:
-            for context in _contexts(built, call):
-                around.enter_context(context)
-            main(**built)
-            sys.stdout.flush()
-    except PyroDwpError as error:
-        _report(f"error: {error}".splitlines()[0])  # Pyro adds tables of shapes
-        return BAD_INPUT
-    except KeyboardInterrupt as interrupt:
-        _report(f"\n{str(interrupt) or 'Stopped.'}")
-        return INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
-    return 0
+    return exit_status(lambda: _run(main, default, arguments, propose))
 
 
-def _report(text: str) -> None:
-    """Print why the script ends, in the first of its processes that fails."""
-    if first_to_fail():
-        print(text, file=sys.stderr, flush=True)
+def _run(main: Callable[..., Any], default: str | None, arguments: Sequence[str], propose: Propose | None) -> None:
+    if shown := _help_text(main, arguments, default):
+        print(shown)
+        return
+    recipe, call = script_settings(main, arguments, default, propose)
+    check_placeholders(recipe)
+    built = recipe.build_arguments(call)
+    with ExitStack() as around:
+        for context in _contexts(built, call):
+            around.enter_context(context)
+        main(**built)
+        sys.stdout.flush()
 
 
 def _contexts(built: Mapping[str, Any], call: Call) -> list[Ranks | Run]:
@@ -79,19 +73,23 @@ def _contexts(built: Mapping[str, Any], call: Call) -> list[Ranks | Run]:
     return sorted(found, key=lambda value: isinstance(value, Run))
 
 
-def script_settings(main: Callable[..., Any], arguments: Sequence[str], default: str | None) -> tuple[Recipe, Call]:
+def script_settings(
+    main: Callable[..., Any], arguments: Sequence[str], default: str | None, propose: Propose | None = None
+) -> tuple[Recipe, Call]:
     """Read and check all settings of a script, as `run_script` does, and build nothing.
 
     Raises:
         ConfigError: if a setting is unknown, missing or does not fit; it names the file that holds the setting.
     """
-    flags, script = read_flags(arguments), Path(inspect.getfile(main))
+    flags, script = read_flags(arguments, positional_names(main)), Path(inspect.getfile(main))
     tree = flags_tree(flag for flag in flags if flag[0] != "config")
+    make, tree = propose(tree) if propose else (None, tree)
     if tree.get("resume") is True and "config" not in dict(flags):
         folder = run_to_resume(script.stem, str(tree["name"]) if "name" in tree else None)
         files = {folder / CONFIG: read_config(folder)}
     else:
-        files = read_configs(script, flags, default)
+        files = {PROPOSAL: make()} if make else {}
+        files |= read_configs(script, flags, None if make else default)
     label = list(files)[-1].stem if files else ""
     return (recipe := resolve_layers(main, files, tree)), Call(script, tuple(arguments), recipe.plain(), label)
 
@@ -111,7 +109,10 @@ def resolve_layers(main: Callable[..., Any], files: Mapping[Path, Tree], flags: 
             resolve(main, tree, complete=False)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
-    return resolve(main, merge(tree, flags))
+        tree = without_alternatives(main, tree, layer)
+    tree = merge(tree, flags)
+    resolve(main, tree)
+    return resolve(main, without_alternatives(main, tree, flags))
 
 
 def check_placeholders(value: Any, where: str = "") -> None:
@@ -139,7 +140,7 @@ def check_placeholders(value: Any, where: str = "") -> None:
 
 def _help_text(main: Callable[..., Any], words: Sequence[str], default: str | None) -> str:
     """Return the help that a command line asks for, by --help or --KEY.help CLASS; "" if it does not ask."""
-    flags = read_flags(["--help" if word == "-h" else word for word in words])
+    flags = read_flags(["--help" if word == "-h" else word for word in words], positional_names(main))
     for flag, value in flags:
         if flag == "help":
             files = read_configs(Path(inspect.getfile(main)), flags, default)

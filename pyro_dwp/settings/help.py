@@ -9,7 +9,7 @@ from typing import Any
 from pyro_dwp.checks import type_name
 from pyro_dwp.errors import ConfigError, suggest
 from pyro_dwp.settings.classes import offered
-from pyro_dwp.settings.recipes import Call, parameters_of, slot_of
+from pyro_dwp.settings.signatures import Call, parameters_of, positional_names, slot_of
 from pyro_dwp.settings.tree import CLASS
 
 WIDTH = 34
@@ -45,7 +45,7 @@ def _summary(target: Any) -> str:
 
 def _lines(target: Any, defaults: Mapping[str, Any], prefix: str = "", given: int = 0) -> Iterator[str]:
     """Yield a line for each setting, those of dataclasses one by one."""
-    documented = documented_arguments(target)
+    documented, words = documented_arguments(target), positional_names(target)
     for name, hint, default in parameters_of(target, given):
         slot, value = slot_of(hint), defaults.get(name, default)
         if hint is Call:
@@ -61,9 +61,9 @@ def _lines(target: Any, defaults: Mapping[str, Any], prefix: str = "", given: in
             names = f"one of {', '.join(known)}, package.Class, file.py:Class" if slot else ""
             value = next((short for short, it in known.items() if it is value), value)
             flag = f"--{prefix}{name} {'CLASS' if slot else type_name(hint)}"
-            yield f"{flag:{WIDTH - 1}} " + "; ".join(
-                filter(None, (documented.get(name, "").rstrip("."), names, _default(value)))
-            )
+            place = "a word before the first flag gives it, too" if name in words else ""
+            parts = documented.get(name, "").rstrip("."), names, place, _default(value)
+            yield f"{flag:{WIDTH - 1}} " + "; ".join(filter(None, parts))
 
 
 def documented_arguments(target: Any) -> dict[str, str]:
@@ -79,4 +79,5 @@ def _default(value: Any) -> str:
     value = value.get(CLASS, value) if isinstance(value, Mapping) else value
     shown = value.__name__ if inspect.isclass(value) else "null" if value is None else str(value)
     shown = shown.lower() if isinstance(value, bool) else shown
+    shown = f"[{', '.join(map(str, value))}]" if isinstance(value, tuple | list) else shown
     return f"default {shown}" if shown else ""

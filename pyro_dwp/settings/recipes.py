@@ -1,87 +1,21 @@
-"""A plain tree of settings, checked against the signatures of what it names: a recipe, from which the objects are built.
-
-    main(prior: Prior, guide: Callable[[Sites], Guide], schedule: Schedule, seed: int)
-
-`prior` takes a class with its arguments and receives an object; `guide` receives a function that makes the object later, from the
-arguments that the annotation lists; `schedule` is a dataclass, which needs no name; `seed` is a plain value. The arguments of a
-parameter annotated `Annotated[Machine, Flat()]` are settings without a prefix, beside the others.
-"""
+"""A plain tree of settings, checked against the signatures of what it names: a recipe, from which the objects are built."""
 
 import inspect
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args, get_origin
+from typing import Any, cast, get_args, get_origin
 
-from pyro_dwp.checks import UNIONS, check_values, hints_of, is_plain, literals, shorten
+from pyro_dwp.checks import check_values, shorten
 from pyro_dwp.errors import ConfigError, PyroDwpError, suggest
 from pyro_dwp.safe_yaml import parse
-from pyro_dwp.settings.classes import Offers, find_class, offered, one_line, public_path
+from pyro_dwp.settings.classes import one_line, public_path
+from pyro_dwp.settings.flag_text import read_text, takes_text
+from pyro_dwp.settings.signatures import MISSING, Call, Slot, parameters_of, setting_names, slot_of
 from pyro_dwp.settings.tree import CLASS, PLACEHOLDER, Text, Tree, inside, merge
 
-FUNCTION = get_origin(Callable[[], None])
-MISSING = inspect.Parameter.empty
 CONTAINERS: dict[Any, type] = {list: list, Sequence: list, dict: dict, Mapping: dict}
-
-
-class Flat:
-    """In an annotation of a class: its arguments are settings without a prefix, and no name chooses another class."""
-
-
-@dataclass(frozen=True)
-class Call:
-    """How a script was called; a parameter of this type is filled by whoever runs the script, not by a setting."""
-
-    script: Path  # file of the script
-    arguments: tuple[str, ...]  # of the command line
-    settings: Tree  # all of them, resolved
-    label: str = ""  # of the config, such as "quick"
-
-
-@dataclass(frozen=True)
-class Slot:
-    """What a parameter takes if that is a class with its arguments."""
-
-    base: type  # what the class derives from; a dataclass, and what is flat, stands for itself
-    given: int = 0  # arguments, from the first, that come from the caller and not from settings
-    later: bool = False  # the parameter receives a function that builds the object
-    flat: bool = False  # the arguments are settings without a prefix
-    optional: bool = False  # None may take the object's place
-    package: str | None = None  # that gives the short names; None takes the one that declares the base
-
-    @property
-    def nameless(self) -> bool:
-        """Whether no name of a class is needed."""
-        return self.flat or is_dataclass(self.base)
-
-    def target(self, name: object, where: str) -> Any:
-        """Return the class that a name stands for."""
-        if name is not None:
-            return find_class(str(name), self.base, where, self.package)
-        if is_dataclass(self.base):
-            return self.base
-        raise ConfigError(f"{where} needs the name of a class. {suggest('', offered(self.base, self.package))}")
-
-
-def slot_of(hint: Any) -> Slot | None:
-    """Return the slot that an annotation describes: a class, a class or None, or a function that returns an object."""
-    origin, parts = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        found = slot_of(parts[0])
-        package = next((mark.package for mark in parts[1:] if isinstance(mark, Offers)), None)
-        flat = any(isinstance(mark, Flat) for mark in parts[1:])
-        return found and replace(found, flat=flat, package=package or found.package)
-    if origin in UNIONS:
-        found = next(filter(None, map(slot_of, parts)), None)
-        return found and replace(found, optional=type(None) in parts)
-    if origin is FUNCTION:
-        made = slot_of(parts[-1])
-        given = len(parts[0]) if isinstance(parts[0], list) else 0
-        return made and replace(made, given=given, later=True)
-    if inspect.isclass(hint) and origin is None and not is_plain(hint) and hint is not object:
-        return Slot(hint)
-    return None
 
 
 @dataclass(frozen=True)
@@ -150,31 +84,6 @@ def _absolute(value: Any) -> Any:
     return inside(value, _absolute) if isinstance(value, list) else value
 
 
-def parameters_of(target: Any, given: int = 0) -> Iterator[tuple[str, Any, Any]]:
-    """Yield name, annotation and default (`MISSING` where there is none) of each setting of a class or function.
-
-    The first `given` arguments are not settings; ConfigError is raised if it takes fewer.
-    """
-    hints = hints_of(target.__init__ if inspect.isclass(target) else target)
-    found = list(inspect.signature(target).parameters.values())
-    named = [it for it in found if it.kind in (it.POSITIONAL_OR_KEYWORD, it.KEYWORD_ONLY)]
-    if len(named) < given and len(named) == len(found):
-        raise ConfigError(f"{public_path(target)} is called with {given} argument(s), but takes {len(named)}.")
-    for parameter in named[given:]:
-        yield parameter.name, hints.get(parameter.name, Any), parameter.default
-
-
-def setting_names(target: Any, given: int = 0) -> list[str]:
-    """Return the names of the settings of a class or function whose first `given` arguments come from its caller."""
-    names = []
-    for name, hint, _ in parameters_of(target, given):
-        if (slot := slot_of(hint)) and slot.flat:
-            names += setting_names(slot.base, slot.given)
-        elif hint is not Call:
-            names.append(name)
-    return names
-
-
 def resolve(
     target: Any, tree: Mapping[str, Any], where: str = "", slot: Slot | None = None, complete: bool = True
 ) -> Recipe:
@@ -200,7 +109,8 @@ def resolve(
             key: f"{n}.{key}" for n, hint, _ in parameters if is_dataclass(hint) for key, *_ in parameters_of(hint)
         }
         meant = f"Did you mean {prefix}{below[unknown]}?" if unknown in below else suggest(str(unknown), legal)
-        raise ConfigError(f"{prefix}{unknown}: there is no such setting. {meant}")
+        name = f"{prefix}{unknown}" if str(unknown).isprintable() else f"{prefix}{unknown!a}"
+        raise ConfigError(f"{name}: there is no such setting. {meant}")
     arguments: dict[str, Any] = {}
     for name, hint, default in parameters:
         if hint is Call:
@@ -231,8 +141,8 @@ def _argument(hint: Any, value: Any, where: str) -> Any:
             raise ConfigError(f"{where} takes a class, `name` or `{{class: name, ...}}`, but is {shorten(value)}.")
         rest = {key: item for key, item in value.items() if key != CLASS}
         return resolve(slot.target(value.get(CLASS), where), rest, where, slot)
-    if isinstance(value, Text) and not _takes_text(hint):
-        value = parse(value, f"--{where}")
+    if isinstance(value, Text) and not takes_text(hint):
+        value = read_text(hint, value, where)
     container, inner = CONTAINERS.get(get_origin(hint)), get_args(hint)
     if container is None or not slot_of(inner[-1]):
         return value
@@ -241,15 +151,6 @@ def _argument(hint: Any, value: Any, where: str) -> Any:
     if isinstance(value, list):
         return [_argument(inner[0], item, f"{where}.{number}") for number, item in enumerate(value)]
     return {key: _argument(inner[1], item, f"{where}.{key}") for key, item in cast("dict[str, Any]", value).items()}
-
-
-def _takes_text(hint: Any) -> bool:
-    """Tell whether the value of a flag is meant as it was typed: a string, a path or one of several words."""
-    parts = get_args(hint)
-    if get_origin(hint) in (*UNIONS, Annotated):
-        members = parts[:1] if get_origin(hint) is Annotated else [part for part in parts if part is not type(None)]
-        return all(_takes_text(part) for part in members)
-    return hint in (str, Path) or bool(literals(hint))
 
 
 def _default_tree(default: Any) -> Any:

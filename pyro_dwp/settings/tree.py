@@ -5,6 +5,7 @@ A class is set by its name, `prior: gaussian`, or by a mapping of name and argum
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 from pyro_dwp.errors import ConfigError
@@ -31,18 +32,18 @@ def merge(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> Tree:
 
 
 def _combine(lower: Any, upper: Any) -> Any:
-    if isinstance(upper, str) and _is_settings(lower):
+    if isinstance(upper, str) and is_settings(lower):
         return lower if lower.get(CLASS) == upper else upper
-    if not _is_settings(upper):
+    if not is_settings(upper):
         return upper
     if isinstance(lower, str):
         lower = {CLASS: lower}
-    if not _is_settings(lower) or (CLASS in upper and upper[CLASS] != lower.get(CLASS, upper[CLASS])):
+    if not is_settings(lower) or (CLASS in upper and upper[CLASS] != lower.get(CLASS, upper[CLASS])):
         return upper
     return merge(lower, upper)
 
 
-def _is_settings(value: Any) -> bool:
+def is_settings(value: Any) -> bool:
     """Tell whether a value is a mapping of settings, and not a plain mapping such as {1: 2}."""
     return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
 
@@ -54,22 +55,32 @@ def inside(value: Any, change: Callable[[Any], Any]) -> Any:
     return {key: change(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
-def read_flags(words: Sequence[str]) -> list[tuple[str, Text | bool]]:
+def read_flags(words: Sequence[str], positional: Sequence[str] = ()) -> list[tuple[str, Text | bool]]:
     """Return flags without their dashes, each with its value or, where there is none, True.
+
+    Args:
+        words: of a command line.
+        positional: settings that the words before the first flag give, in order.
 
     Raises:
         ConfigError: if a word is neither a flag nor the value of one.
+
+    Example:
+        >>> read_flags(["scans", "--seed", "1"], positional=["folder"])
+        [('folder', 'scans'), ('seed', '1')]
     """
-    found: list[tuple[str, Text | bool]] = []
-    for word in words:
+    leading = list(takewhile(lambda word: not word.startswith("--"), words))[: len(positional)]
+    found: list[tuple[str, Text | bool]] = [(name, Text(word)) for name, word in zip(positional, leading, strict=False)]
+    for word in words[len(leading) :]:
         if word.startswith("--"):
             flag, equals, value = word[2:].partition("=")
             found.append((flag, Text(value) if equals else True))
         elif found and found[-1][1] is True:
             found[-1] = found[-1][0], Text(word)
         else:
+            first = f" Before the first flag goes {' '.join(positional).upper()}." if positional else ""
             raise ConfigError(
-                f"{word!r} is neither a flag (--name) nor the value of one. A list is '[a, b]', in quotes."
+                f"{word!r} is neither a flag (--name) nor the value of one. A list is a,b or, in quotes, '[a, b]'.{first}"
             )
     return found
 
@@ -90,8 +101,8 @@ def flags_tree(flags: Iterable[tuple[str, Text | bool]]) -> Tree:
         node = tree
         for part in parents:
             below = node.get(part, {})
-            node[part] = node = dict(below) if _is_settings(below) else {CLASS: below}
-        if isinstance(value, Text) and _is_settings(node.get(last)):
+            node[part] = node = dict(below) if is_settings(below) else {CLASS: below}
+        if isinstance(value, Text) and is_settings(node.get(last)):
             replaced = node[last].get(CLASS, value) != value
             node[last] = {CLASS: value} if replaced else {**node[last], CLASS: value}
         else:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pyro_dwp.errors import CheckpointError, suggest
-from pyro_dwp.files import check_header, check_tensors, read_tensors, remove_leftovers, write_tensors
+from pyro_dwp.files import check_finite, check_header, check_tensors, read_tensors, write_tensors
 
 FILE = Path("checkpoint") / "last.safetensors"
 KIND = "checkpoint"
@@ -65,9 +65,7 @@ def save(folder: Path, modules: Mapping[str, nn.Module], optimiser: Optimizer, s
     extras = {key: value for key, value in entries.items() if not isinstance(value, Tensor)}
     tensors |= _optimiser_tensors(optimiser) | _random_state()
     header = {"format": FORMAT, "optimiser": _describe(optimiser), "extras": extras, "state": dict(state)}
-    path = Path(folder) / FILE
-    remove_leftovers(path)
-    return write_tensors(path, KIND, tensors, header)
+    return write_tensors(Path(folder) / FILE, KIND, tensors, header)
 
 
 def load(folder: Path, modules: Mapping[str, nn.Module], optimiser: Optimizer) -> dict[str, Any]:
@@ -155,7 +153,9 @@ def _prepare(path: Path, name: str, module: nn.Module, header: Header, tensors: 
         key = min(extras ^ stored.keys())
         raise CheckpointError(f"{where}: the extra state {key!r} is in only one of file and module. {REBUILD}")
     wanted = {key: value for key, value in state.items() if key not in extras}
-    check_tensors(_under(tensors, f"modules/{name}/"), wanted, where, REBUILD)
+    found = _under(tensors, f"modules/{name}/")
+    check_tensors(found, wanted, where, REBUILD)
+    check_finite(found, where, DAMAGED)
 
 
 def _fill(module: nn.Module, found: Mapping[str, Tensor]) -> None:
@@ -204,7 +204,9 @@ def _compare_groups(path: Path, optimiser: Optimizer, stored: list[Group], tenso
             if isinstance(group.get(key), int | float) and not isinstance(value, int | float):
                 raise CheckpointError(f"{path}: the optimiser's setting {key!r} is {value!r}, not a number. {DAMAGED}")
         for index, shape in enumerate(kept.shapes):
-            for key, value in _under(tensors, f"optimiser/{number}/{index}/").items():
+            found = _under(tensors, f"optimiser/{number}/{index}/")
+            check_finite(found, f"{path}, state of the optimiser", DAMAGED)
+            for key, value in found.items():
                 if not value.is_floating_point() or list(value.shape) not in (shape, []):
                     raise CheckpointError(f"{path}: the optimiser's {key!r} does not fit its parameter. {DAMAGED}")
 

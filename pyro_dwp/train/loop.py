@@ -24,21 +24,11 @@ from pyro_dwp.files import check_header
 from pyro_dwp.train import checkpoint
 from pyro_dwp.train.history import FILE as HISTORY
 from pyro_dwp.train.history import History, Row
-from pyro_dwp.train.progress import Display, describe
+from pyro_dwp.train.nonfinite import CURES, diverged
+from pyro_dwp.train.progress import Display
 from pyro_dwp.train.ranks import Ranks
 from pyro_dwp.train.schedule import RateRule, Schedule
 
-CURES = (
-    "The checkpoint of an earlier epoch is intact. Usual cures: a lower schedule.learning_rate, clipped gradients, and a look "
-    "at the images for values that are not finite."
-)
-UNTRAINED = "Nothing has been trained yet, so the learning rate is not to blame."
-AT_FIRST = {
-    "data": "for data, values of the scans that are not finite, or weights so large that the network's output is not",
-    "kl": "for kl, a prior whose support is not all real numbers (such as HalfNormal or Uniform) under a guide over all of them, "
-    "or a mean or scale of prior or guide that is NaN",
-}
-UNKNOWN = "values of the training items, or weights to start from, that are not finite"
 RULE_STATE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
 
 
@@ -102,6 +92,7 @@ def fit(
     writer: Writer | None = None,
     progress: bool = True,
     ranks: Ranks | None = None,
+    verbose: bool = False,
 ) -> History:
     """Train a task, always leaving a checkpoint from which `resume` continues exactly.
 
@@ -116,6 +107,7 @@ def fit(
         writer: receives each epoch's values.
         progress: show them on standard output.
         ranks: processes that share each step, and that the task's optimiser averages the gradient over.
+        verbose: show the parts of the loss, such as data term and KL divergence, too.
 
     Returns:
         The history from the first epoch on, even of a resumed run.
@@ -125,7 +117,7 @@ def fit(
         ConfigError: if the task has no items.
         TrainingError: if the loss, or a weight, is no longer a finite number, or another rank has ended; the last checkpoint is
             intact.
-        Interrupted: on Ctrl-C; the last checkpoint is intact.
+        Interrupted: on Ctrl-C, or another signal to stop; the last checkpoint is intact.
     """
     if task.size < 1:
         raise ConfigError("Training needs at least one item, but the task has none.")
@@ -133,12 +125,13 @@ def fit(
     schedule = replace(schedule, batch_size=schedule.batch_size * ranks.count)
     rule, length = schedule.rule(task.optimiser, task.size), schedule.length(task.size)
     history = _begin(task, folder, seed, resume, rule, ranks)
-    done = len(history.rows)
     writer = writer if ranks.is_first else None
-    if done and writer is not None:
-        writer.start(done + 1)
+    if history.rows and writer is not None:
+        writer.start(len(history.rows) + 1)
     try:
-        with Display(length, schedule.batches(task.size), done, progress and ranks.is_first) as display:
+        with Display(
+            length, schedule.batches(task.size), history.rows, progress and ranks.is_first, verbose
+        ) as display:
             while not (stopped := _reason(task, schedule, history)):
                 number = len(history.rows) + 1
                 row = _epoch(task, schedule, number, seed, rule, ranks, display)
@@ -147,6 +140,9 @@ def fit(
                     writer.scalars(number, row)
                 if ranks.is_first and (number % schedule.checkpoint_every == 0 or _reason(task, schedule, history)):
                     _keep(task, folder, seed, history, rule)
+                display.epoch()
+            if stopped == "rate":
+                display.say(f"Finished after epoch {len(history.rows)}: the loss falls no further.")
     except torch.linalg.LinAlgError as error:
         raise TrainingError(
             f"In epoch {len(history.rows) + 1}, a covariance is not finite, or not positive definite any more. {CURES}"
@@ -229,28 +225,15 @@ def _epoch(
     for batch, indices in enumerate(epoch_order(task.size, seed, number).split(schedule.batch_size), start=1):
         values = task.step(ranks.share(indices))
         if not math.isfinite(values["loss"]):
-            raise TrainingError(_diverged(values, number, batch))
+            raise TrainingError(diverged(values, number, batch))
         for name, value in values.items():
             sums[name] += value * ranks.weight * len(indices)
-        display.step(values)
+        display.step()
     per_step = (time.monotonic() - start) / schedule.batches(task.size)
     training = {name: total / task.size for name, total in ranks.total(sums).items()}
     due = schedule.validates(number)
     validation = ranks.from_first(task.validate) if due else {}
     schedule.advance(rule, validation.get("loss", training["loss"]) if due else None)
-    display.epoch(number, training, validation)
     columns = {"train": training, "validation": validation, "rate": rates}
     named = {f"{column}/{name}": value for column, values in columns.items() for name, value in values.items()}
     return {"epoch": number, **named, "seconds": time.monotonic() - start, "seconds_per_step": per_step}
-
-
-def _diverged(values: Mapping[str, float], epoch: int, step: int) -> str:
-    """Say which parts of a loss are not finite, and what to do; at the first step the cause cannot be what was learned."""
-    parts = [name for name, value in values.items() if name != "loss" and not math.isfinite(value)]
-    found = f"In epoch {epoch}, step {step}, the loss is not finite: {describe(values)}."
-    if parts:
-        found += f" These parts are not finite: {', '.join(parts)}."
-    if (epoch, step) != (1, 1):
-        return f"{found} {CURES}"
-    causes = [cause for part, cause in AT_FIRST.items() if part in parts] or [UNKNOWN]
-    return f"{found} {UNTRAINED} Likely causes: {'; '.join(causes)}."

@@ -1,7 +1,9 @@
 """The machine that a training runs on, and Pyro's global switches, which scripts and tests set here and imports leave alone."""
 
+import os
 import platform
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import pyro
@@ -10,8 +12,10 @@ from annotated_types import Ge, Le
 
 from pyro_dwp.checks import checked_dataclass
 from pyro_dwp.errors import ConfigError
-from pyro_dwp.nn import Precision
+from pyro_dwp.nn import Precision, best_precision
 from pyro_dwp.train.ranks import Ranks
+
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")  # bytes, or "max"
 
 
 def configure_pyro(validation: bool = True) -> None:
@@ -33,9 +37,11 @@ class Machine:
     """Where to compute.
 
     Args:
-        device: where to compute, such as cpu, cuda or cuda:1; each process of torchrun takes its own GPU.
+        device: where to compute, such as cpu, cuda or cuda:1; None takes a GPU where PyTorch finds one, and the CPU elsewhere.
+            Each process of torchrun takes its own GPU.
         threads: CPU threads; None leaves torch's choice.
-        precision: of the network's forward and backward passes; weights, losses and their sums are float32 either way.
+        precision: of the network's forward and backward passes; None takes bfloat16 on a GPU that has it, and float32 elsewhere.
+            Weights, losses and their sums are float32 either way.
 
     Raises:
         ConfigError: if threads is below 1.
@@ -45,9 +51,25 @@ class Machine:
         device(type='cpu')
     """
 
-    device: str = "cpu"
+    device: str | None = None
     threads: Annotated[int, Ge(1), Le(4096)] | None = None
-    precision: Precision = "float32"
+    precision: Precision = None
+
+    @property
+    def place(self) -> str:
+        """The device that was asked for, or the one that is there."""
+        if self.device is not None:
+            return self.device
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    @property
+    def memory(self) -> int:
+        """Bytes that there are in all: of the GPU, or of main memory, as far as this process may use it."""
+        if torch.device(self.place).type == "cuda":
+            return torch.cuda.mem_get_info(self.place)[1]
+        installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 8 * 2**30
+        limit = CONTAINER_LIMIT.read_text().strip() if CONTAINER_LIMIT.is_file() else "max"
+        return min(installed, int(limit)) if limit.isdigit() else installed
 
     def use(self, ranks: Ranks | None = None) -> torch.device:
         """Set the number of threads, check the device by moving a tensor there and back, and return it.
@@ -61,7 +83,7 @@ class Machine:
         if self.threads:
             torch.set_num_threads(self.threads)
         try:
-            device = torch.device(self.device)
+            device = torch.device(self.place)
             if ranks and ranks.count > 1 and device.type == "cuda":
                 device = torch.device("cuda", ranks.local)
                 torch.cuda.set_device(device)
@@ -69,7 +91,7 @@ class Machine:
         except (RuntimeError, AssertionError, ImportError) as error:
             reason = str(error).splitlines()[0]
             raise ConfigError(
-                f"--device {self.device} cannot be used here ({reason}). Use --device cpu, or cuda where PyTorch finds a GPU."
+                f"--device {self.place} cannot be used here ({reason}). Use --device cpu, or cuda where PyTorch finds a GPU."
             ) from error
         return device
 
@@ -79,8 +101,8 @@ class Machine:
         Returns:
             The peak, or None on Windows, which does not report it.
         """
-        if torch.device(self.device).type == "cuda":
-            return torch.cuda.max_memory_allocated(self.device) / 2**20
+        if torch.device(self.place).type == "cuda":
+            return torch.cuda.max_memory_allocated(self.place) / 2**20
         try:
             import resource  # not on Windows
         except ImportError:
@@ -93,7 +115,9 @@ class Machine:
         return {"peak_memory_mib": self.peak_memory_mib(), "machine": self.describe()}
 
     def describe(self) -> dict[str, str | int]:
-        """Return the name of the processor or GPU, and the number of threads."""
-        cuda = torch.device(self.device).type == "cuda"
-        name = torch.cuda.get_device_name(self.device) if cuda else platform.processor() or platform.machine()
-        return {"device": name, "threads": torch.get_num_threads()}
+        """Return the name of the processor or GPU, the number of threads, and the precision that networks compute in."""
+        device = torch.device(self.place)
+        cuda = device.type == "cuda"
+        name = torch.cuda.get_device_name(device) if cuda else platform.processor() or platform.machine()
+        precision = self.precision or best_precision(device)
+        return {"device": name, "threads": torch.get_num_threads(), "precision": precision}

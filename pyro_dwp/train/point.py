@@ -9,24 +9,27 @@ from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 
 from pyro_dwp.checks import checked
-from pyro_dwp.data import Augment, Batch, Patch, Prepared, draw_patch, stack
-from pyro_dwp.likelihoods import dice_cross_entropy
+from pyro_dwp.data import Augment, Batch, Patches, Prepared, draw_patch, stack
+from pyro_dwp.likelihoods import dice_cross_entropy, loss_of_sums, loss_sums
 from pyro_dwp.metrics import dice, mean_score
 from pyro_dwp.nn import Precision, run_in
 from pyro_dwp.nn.windows import Network, class_probabilities
 
+WHOLE = Patches()
+SLAB = 2**22  # voxels that are scored at a time
 
-def minibatch(cases: Sequence[Prepared], indices: Tensor, augment: Augment | None, patch: Patch | None = None) -> Batch:
-    """Return the cases of these indices as a batch, each of them augmented anew and then cut to a random patch.
+
+def minibatch(cases: Sequence[Prepared], indices: Tensor, augment: Augment | None, patches: Patches = WHOLE) -> Batch:
+    """Return the cases of these indices as a batch, each of them cut to a random patch, which is then augmented.
 
     Args:
         cases: to learn from.
         indices: (B,), int64.
         augment: varies a case; None takes it as it is.
-        patch: edges of the patches; None takes whole cases.
+        patches: how they are drawn; without edges whole cases are taken.
     """
-    chosen = [cases[i] for i in indices.tolist()]
-    return stack([draw_patch(augment(case) if augment else case, patch) for case in chosen])
+    cut = [draw_patch(cases[i], patches) for i in indices.tolist()]
+    return stack([augment(patch) for patch in cut] if augment else cut)
 
 
 class PointTask:
@@ -40,8 +43,7 @@ class PointTask:
         weight_decay: decoupled weight decay (AdamW), a fraction of the weight times the learning rate per step.
         augment: varies each training case anew in every step; None takes it as it is.
         precision: that the network computes in.
-        patch: edges of the random patch of each training case that a step learns from; validation slides a window of this size.
-            None takes whole cases.
+        patches: the random patch of each training case that a step learns from; validation slides a window of its size.
         device: where the steps run.
 
     Raises:
@@ -61,21 +63,21 @@ class PointTask:
         weight_decay: NonNegativeFloat = 0.0,
         augment: Augment | None = None,
         precision: Precision = "float32",
-        patch: Patch | None = None,
+        patches: Patches = WHOLE,
         device: torch.device | str = "cpu",
     ) -> None:
         self.network = network.to(device)
         self.training, self.validation, self.augment, self.device = training, validation, augment, device
-        self.size, self.precision, self.patch = len(training), precision, patch
+        self.size, self.precision, self.patches = len(training), precision, patches
         self.modules = {"network": self.network}
         self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=learning_rate, weight_decay=weight_decay)
 
     def step(self, indices: Tensor) -> dict[str, float]:
         """Take one step on these cases and return the loss, the mean over the scans."""
-        batch = minibatch(self.training, indices, self.augment, self.patch).to(self.device)
+        batch = minibatch(self.training, indices, self.augment, self.patches).to(self.device)
         self.optimiser.zero_grad()
         logits = run_in(self.precision, self.network, batch.image)
-        loss = dice_cross_entropy(logits, batch.label, weight=batch.weight).mean()
+        loss = dice_cross_entropy(logits, batch.label, weight=batch.weight, voxels=batch.voxels).mean()
         loss.backward()
         self.optimiser.step()
         return {"loss": loss.item()}
@@ -83,7 +85,7 @@ class PointTask:
     def validate(self) -> dict[str, float]:
         """Return the mean loss and Dice over the validation cases, on the network's grid."""
         network = partial(run_in, self.precision, self.network)
-        return validation_scores([network], self.validation, self.device, self.patch)
+        return validation_scores([network], self.validation, self.device, self.patches.patch)
 
 
 @torch.no_grad()
@@ -103,9 +105,24 @@ def validation_scores(
     """
     losses, scores = [], []
     for case in cases:
-        batch, image = stack([case]), case.image.to(device)
-        probability = torch.stack([class_probabilities(network, image, window) for network in networks]).mean(0)
-        logits = probability.clamp_min(1e-12).log()[None].cpu()
-        losses.append(dice_cross_entropy(logits, batch.label).item())
-        scores.append(mean_score(dice(logits.argmax(1)[0], batch.label[0])))
+        assert case.label is not None  # only labelled cases are validated with
+        image = case.image if window else case.image.to(device)  # windows are moved one by one
+        probability = class_probabilities(networks[0], image, window, device=device)
+        for network in networks[1:]:
+            probability += class_probabilities(network, image, window, device=device)
+        loss, mask = _score(probability.div_(len(networks)), case.label)
+        losses.append(loss)
+        scores.append(mean_score(dice(mask, case.label.cpu())))
     return {"loss": fmean(losses), "dice": fmean(scores)} if cases else {}
+
+
+def _score(probability: Tensor, label: Tensor) -> tuple[float, Tensor]:
+    """Return the loss of probabilities (C, ...), and their classes, slab by slab."""
+    rows = max(1, SLAB // label[0].numel())
+    sums, masks = [], []
+    for part, truth in zip(probability.split(rows, 1), label.split(rows), strict=True):
+        logits = part.clamp_min(1e-12).log()[None].cpu()
+        sums.append(loss_sums(logits, truth[None].long()))
+        masks.append(logits[0].argmax(0).to(torch.uint8 if len(probability) <= 256 else torch.int64))
+    overlap, size, cross_entropy = (torch.stack(column).sum(0) for column in zip(*sums, strict=True))
+    return loss_of_sums(overlap, size, cross_entropy, label.numel()).item(), torch.cat(masks)

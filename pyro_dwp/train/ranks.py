@@ -91,7 +91,7 @@ class Ranks:
             with _others():
                 dist.init_process_group(backend, timeout=self.timeout)
             self.rank, self.count = dist.get_rank(), dist.get_world_size()
-            signal.signal(signal.SIGTERM, _lost)  # torchrun sends it when a rank has ended
+            self._alone = signal.signal(signal.SIGTERM, _lost)  # torchrun sends it when a rank has ended
             if not self.is_first:
                 self._silence.enter_context(redirect_stdout(self._silence.enter_context(open(os.devnull, "w"))))
         return self
@@ -108,6 +108,8 @@ class Ranks:
         if self.count > 1:
             dist.destroy_process_group()
             self.count, self.weight = 1, 1.0
+            if signal.getsignal(signal.SIGTERM) == _lost:
+                signal.signal(signal.SIGTERM, self._alone)
         return self.is_first
 
     def share(self, indices: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from pyro_dwp.checks import checked_dataclass
 from pyro_dwp.errors import ConfigError
+from pyro_dwp.settings import InsteadOf
 
 RATE_TOLERANCE = 1e-6
 Count = Annotated[int, Ge(1), Le(1_000_000)]
@@ -27,7 +28,7 @@ class Schedule:
     """Length, batch, learning rate and its decay; the defaults are those of the paper's table 1.
 
     Args:
-        epochs: largest number of epochs, which are passes over the training items.
+        epochs: largest number of epochs, which are passes over the training items; None where `steps` decides.
         steps: largest number of optimisation steps, rounded up to whole epochs; replaces `epochs`, so that trainings on few
             and on many scans have one budget. None keeps `epochs`.
         batch_size: items per optimisation step; the last batch of an epoch may be smaller.
@@ -41,15 +42,15 @@ class Schedule:
         checkpoint_every: epochs from one checkpoint to the next; the last epoch is always kept.
 
     Raises:
-        ConfigError: if a number is outside its range, or learning_rate is not above stop_rate.
+        ConfigError: if a number is outside its range, learning_rate is not above stop_rate, or epochs and steps are null.
 
     Example:
         >>> Schedule(epochs=20).batches(5), Schedule(steps=100).length(5)
         (3, 34)
     """
 
-    epochs: Count = 500
-    steps: Count | None = None
+    epochs: Count | None = 500
+    steps: Annotated[Count | None, InsteadOf("epochs")] = None
     batch_size: Count = 2
     learning_rate: PositiveFloat = 1e-3
     decay: Literal["plateau", "cosine"] = "plateau"
@@ -66,6 +67,8 @@ class Schedule:
                 f"Schedule: learning_rate must be above stop_rate, but they are {self.learning_rate} and {self.stop_rate}. "
                 "Raise learning_rate or lower stop_rate."
             )
+        if self.epochs is None and self.steps is None:
+            raise ConfigError("A training lasts for epochs or for steps, but both are null. Give one of them.")
 
     def batches(self, size: int) -> int:
         """Return the number of optimisation steps in an epoch over `size` items."""
@@ -77,7 +80,7 @@ class Schedule:
 
     def length(self, size: int) -> int:
         """Return the largest number of epochs over `size` items."""
-        return math.ceil(self.steps / self.batches(size)) if self.steps else self.epochs
+        return math.ceil(self.steps / self.batches(size)) if self.steps else self.epochs or 0
 
     def rule(self, optimiser: Optimizer, size: int) -> RateRule:
         """Return what lowers the rates of every group, for a training over `size` items."""

@@ -8,13 +8,14 @@ from annotated_types import Ge, Le
 from pyro import poutine
 from pyro.nn import PyroModule
 from torch import Tensor
+from torch.optim import Optimizer
 
 from pyro_dwp.checks import checked
-from pyro_dwp.data import Augment, Patch, Prepared
+from pyro_dwp.data import Augment, Patches, Prepared
 from pyro_dwp.infer import AuxiliaryELBO, Estimator, SharedSample
 from pyro_dwp.sites import FunctionalNetwork
 from pyro_dwp.train.optim import JointAdam
-from pyro_dwp.train.point import minibatch, validation_scores
+from pyro_dwp.train.point import WHOLE, minibatch, validation_scores
 from pyro_dwp.train.ranks import Ranks
 from pyro_dwp.train.svi import SVI
 
@@ -51,8 +52,8 @@ class VariationalTask:
         clip_norm: largest L2 norm of the gradient of each of θ and ψ; None does not clip.
         estimator: how the data term's gradient is estimated; None takes one draw of the weights for a minibatch.
         augment: varies each training case anew in every step; None takes it as it is.
-        patch: edges of the random patch of each training case that a step learns from, weighted to stand for the whole case;
-            validation slides a window of this size. None takes whole cases.
+        patches: the random patch of each training case that a step learns from, weighted to stand for the whole case; validation
+            slides a window of its size.
         device: where the steps run.
         ranks: processes that share each step.
         validation_samples: networks drawn from the guide to validate with; their probabilities are averaged.
@@ -73,7 +74,7 @@ class VariationalTask:
         clip_norm: float | None = None,
         estimator: Estimator | None = None,
         augment: Augment | None = None,
-        patch: Patch | None = None,
+        patches: Patches = WHOLE,
         device: torch.device | str = "cpu",
         ranks: Ranks | None = None,
         validation_samples: Annotated[int, Ge(1), Le(10_000)] = 2,
@@ -81,10 +82,10 @@ class VariationalTask:
         self.model, self.guide, self.elbo, self.device = model.to(device), guide.to(device), elbo, device
         elbo.encoders.to(device)
         self.training, self.validation, self.validation_samples = training, validation, validation_samples
-        self.augment, self.patch = augment, patch
+        self.augment, self.patches = augment, patches
         groups = {"posterior": [self.guide, self.model], "encoders": [elbo.encoders]}
         adam = JointAdam(groups, dict(rates), clip_norm, ranks=ranks)
-        self.optimiser = adam.optimiser
+        self.optimiser: Optimizer = adam.optimiser
         self.svi = SVI((estimator or SharedSample())(self.model, self.guide), self.guide, adam, elbo)
         self.size = len(training)
         self.modules = {"network": self.model.network, "guide": self.guide, "encoders": elbo.encoders}
@@ -93,8 +94,8 @@ class VariationalTask:
 
     def step(self, indices: Tensor) -> dict[str, float]:
         """Take one SVI step on the cases of these indices; return the loss and the ELBO's parts, in nats."""
-        batch = minibatch(self.training, indices, self.augment, self.patch).to(self.device)
-        loss = self.svi.step(batch.image, batch.label, self.size, batch.weight)
+        batch = minibatch(self.training, indices, self.augment, self.patches).to(self.device)
+        loss = self.svi.step(batch.image, batch.label, self.size, batch.weight, batch.voxels)
         return {"loss": loss, **self.elbo.parts}
 
     def draw(self) -> Callable[[Tensor], Tensor]:
@@ -104,4 +105,4 @@ class VariationalTask:
     def validate(self) -> dict[str, float]:
         """Return mean loss and Dice of the averaged prediction over the validation cases, on the network's grid."""
         networks = [self.draw() for _ in range(self.validation_samples)]
-        return validation_scores(networks, self.validation, self.device, self.patch)
+        return validation_scores(networks, self.validation, self.device, self.patches.patch)

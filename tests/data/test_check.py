@@ -41,6 +41,11 @@ def test_each_case_is_read_once_and_those_to_keep_are_prepared(monkeypatch) -> N
 AIR = Scan("a", torch.zeros(1, 4, 4, 4), torch.ones(4, 4, 4).long(), np.eye(4))
 
 
+def test_where_none_is_needed_a_label_is_not_looked_at() -> None:
+    source = Listed(scan("a", label=7), scan("b", label=None))
+    assert check_cases(source, source.names(), Preprocess(), 2, labelled=False).grids.keys() == {"a", "b"}
+
+
 @pytest.mark.parametrize("keep", [(), "abcd"])
 @pytest.mark.parametrize(
     ("scans", "channels", "tokens"),

@@ -131,7 +131,7 @@ def test_sequences_along_the_fourth_axis_are_channels_where_their_number_is_give
     assert FolderPairs(str(tmp_path)).load("a").image.shape == (1, 4, 4, 4)
     write(tmp_path / "a.nii.gz", np.random.rand(4, 4, 4, 2))
     assert FolderPairs(str(tmp_path), channels=2).load("a").image.shape == (2, 4, 4, 4)
-    with refuses("a.nii.gz", "holds 2", "'channels'"):
+    with refuses("a.nii.gz", "holds 2", "--data.channels 2"):
         FolderPairs(str(tmp_path)).load("a")
 
 

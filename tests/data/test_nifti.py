@@ -232,7 +232,7 @@ def rand(*shape: int, value: float = 1.0, count: int = 1) -> np.ndarray:
     ("voxels", "modalities", "tokens"),
     [
         (None, 1, ["does not exist"]),
-        (rand(4, 4, 4, 2), 1, ["(4, 4, 4, 2)", "'channels' of folder_pairs", "'modality'"]),
+        (rand(4, 4, 4, 2), 1, ["(4, 4, 4, 2)", "--data.channels 2", "'modality'"]),
         (rand(4, 4, 4), 3, ["(4, 4, 4)", "NAME_0000.nii.gz"]),
         (rand(4, 4, 4, 2), 3, ["(4, 4, 4, 2)", "holds 2"]),
         (rand(4), 1, ["(4,)", "3-D"]),
@@ -253,6 +253,14 @@ def test_images_that_cannot_be_used_are_refused(tmp_path, voxels, modalities, to
         read_scan("a", [path], modalities=modalities)
 
 
+def test_labels_that_a_factor_in_the_header_moved_off_whole_numbers_are_rounded(tmp_path, write) -> None:
+    moved = np.full((6, 7, 5), 0.99999994, np.float32)
+    moved[0], moved[1] = -1e-6, 2.0001
+    nib.save(nib.Nifti1Image(moved, np.eye(4)), tmp_path / "l.nii.gz")
+    label = read_scan("a", [write(tmp_path / "a.nii.gz", rand(6, 7, 5))], tmp_path / "l.nii.gz").label
+    assert label[:, 0, 0].tolist() == [0, 2, 1, 1, 1, 1]
+
+
 @pytest.mark.parametrize(
     ("label", "affine", "tokens"),
     [
@@ -268,3 +276,16 @@ def test_labels_that_cannot_be_used_are_refused_with_their_file(tmp_path, write,
     image = write(tmp_path / "a.nii.gz", rand(6, 7, 5 if label.shape[2] < 6 else 15))
     with refuses(str(tmp_path / "l.nii.gz"), *tokens):
         read_scan("a", [image], tmp_path / "l.nii.gz")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_zeros_behind_the_voxels_are_padding_and_anything_else_is_refused(tmp_path, packed) -> None:
+    nib.save(nib.Nifti1Image(np.random.default_rng(0).random((4, 5, 6), np.float32), np.eye(4)), tmp_path / "a.nii")
+    whole, path = (tmp_path / "a.nii").read_bytes(), tmp_path / f"b.nii{'.gz' * packed}"
+    pack = gzip.compress if packed else bytes
+    path.write_bytes(pack(whole + bytes(512)))
+    assert torch.equal(read_scan("b", [path]).image, read_scan("a", [tmp_path / "a.nii"]).image)
+    for rest in (bytes(511) + b"\1", bytes(5000)):
+        path.write_bytes(pack(whole + rest))
+        with refuses(str(path), "holds more than the voxels"):
+            read_scan("b", [path])

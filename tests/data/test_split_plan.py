@@ -216,3 +216,11 @@ def test_a_damaged_split_is_an_error_that_names_the_file(tmp_path: Path, stored)
         (tmp_path / "split.json").write_text(stored)
     with refuses("split.json", "begin a new run"):
         read_split(tmp_path / "split.json", NAMES)
+
+
+def test_cases_that_are_left_out_are_in_no_part() -> None:
+    names = [f"case{number}" for number in range(8)]
+    split = SplitPlan(train=None, validation=2, test=2, leave_out=("case3", "case5")).draw(names)
+    assert sorted(split.names) == [name for name in names if name not in ("case3", "case5")]
+    with refuses("leave_out", "'case9'"):
+        SplitPlan(leave_out=("case9",)).draw(names)

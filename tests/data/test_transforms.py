@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -156,3 +158,15 @@ SETTINGS = [
 def test_settings_that_cannot_work_are_refused(settings) -> None:
     with refuses(*settings, error=ConfigError):
         Preprocess(**settings)
+
+
+def test_ct_is_cropped_to_the_body_and_normalised_over_it():
+    noise = torch.randn(1, 20, 22, 12)
+    image = -1000 + 8 * noise
+    image[:, 4:16, 5:18, 1:11] = 40 + 20 * noise[:, 4:16, 5:18, 1:11]
+    scan = Scan("a", image, None, np.eye(4))
+    assert Preprocess().box(scan) == ((4, 16), (5, 18), (1, 11))
+    body = Preprocess(crop_to_head=False).apply(scan).image[:, 4:16, 5:18, 1:11]
+    assert float(body.mean()) == pytest.approx(0, abs=1e-4)
+    assert float(body.std(correction=0)) == pytest.approx(1, abs=1e-4)
+    assert Preprocess().box(replace(scan, image=(image - image.mean()) / image.std())) == ((0, 20), (0, 22), (0, 12))

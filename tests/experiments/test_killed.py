@@ -47,13 +47,14 @@ def test_a_job_that_is_killed_is_reported_and_resumed_the_next_time(begin):
     assert set(count("begin").values()) == set(count("end").values()) == {1}
 
 
-def test_ctrl_c_stops_all_jobs_with_one_line_that_says_how_to_go_on(begin):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=str)
+def test_a_signal_stops_all_jobs_with_one_line_that_says_how_to_go_on(begin, number):
     runner = begin(**LONG)
     wait_for(lambda: len(notes()) >= 2)
     time.sleep(0.1)
-    runner.send_signal(signal.SIGINT)
+    runner.send_signal(number)
     _, err = runner.communicate(timeout=100)
-    assert (runner.returncode, err.strip().count("\n")) == (130, 0)
+    assert (runner.returncode, err.strip().count("\n")) == (128 + number, 0)
     assert "same command again" in err
     begun = notes()
     time.sleep(0.6)

@@ -15,7 +15,7 @@ from pyro_dwp.files import write_json
 from pyro_dwp.nn import UNet
 from pyro_dwp.priors import Prior
 from pyro_dwp.runs import Run, run_script
-from pyro_dwp.settings import Flat, Offers
+from pyro_dwp.settings import Flat, InsteadOf, Offers, Positional
 
 CALLS: list[dict[str, Any]] = []
 SCRIPT = Path(__file__)
@@ -55,6 +55,9 @@ def main(
     start: Literal["prior", "random", "source"] = "prior",
     label_map: dict[int, int] | None = None,
     grid: tuple[int, int, int] | None = None,
+    size: Annotated[float | None, InsteadOf("grid")] = None,
+    words: list[str] | None = None,
+    first: Annotated[str, Positional()] = "",
     bank: Path | None = None,
     seed: int = 0,
     note: str = "",
@@ -71,6 +74,9 @@ def main(
         start: of the guide.
         label_map: class of each label.
         grid: edges, in voxels.
+        size: of a voxel.
+        words: some.
+        first: given without its name.
         bank: a file.
         seed: of everything.
         note: any text.

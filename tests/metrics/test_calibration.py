@@ -8,7 +8,14 @@ import torch
 from torch.nn import functional as F
 
 from pyro_dwp.errors import ConfigError
-from pyro_dwp.metrics import brier_score, calibration_error, calibration_error_boundary, negative_log_likelihood
+from pyro_dwp.metrics import (
+    Reliability,
+    brier_score,
+    calibration_error,
+    calibration_error_boundary,
+    negative_log_likelihood,
+    tempered,
+)
 from tests.helpers.refusal import refuses
 
 
@@ -80,3 +87,27 @@ def test_truths_without_a_probability_are_refused(metric) -> None:
 def test_the_number_of_bins_has_bounds(bins) -> None:
     with refuses("bins", error=ConfigError):
         calibration_error(torch.full((2, 1), 0.5), torch.tensor([0]), bins=bins)
+
+
+def test_reliability_added_up_over_cases_is_that_of_all_their_voxels_and_its_error_the_calibration_error() -> None:
+    probability, truth = torch.rand(5, 40, generator=torch.Generator().manual_seed(0)), torch.randint(0, 2, (5, 40))
+    reliability = Reliability()
+    for p, label in zip(probability, truth, strict=True):
+        reliability.add(p, label == 1)
+    assert reliability.error() == pytest.approx(calibration_error(torch.stack([1 - probability, probability]), truth))
+    curve = reliability.to_dict()
+    for p, frequency, voxels in zip(curve["probability"], curve["frequency"], curve["voxels"], strict=True):
+        inside = (probability * 20).long() == int(p * 20)
+        expected = [float(it[inside].double().mean()) for it in (probability, truth)]
+        assert [p, frequency, voxels] == pytest.approx([*expected, int(inside.sum())])
+    assert sum(curve["voxels"]) == 200
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.7, 1.0, 3.0, 10.0])
+def test_a_temperature_divides_the_logits_and_keeps_the_order_of_the_classes(temperature: float) -> None:
+    logits = torch.randn(4, 3, 3, 3, dtype=torch.float64)
+    found = tempered(logits.softmax(0), temperature)
+    torch.testing.assert_close(found, (logits / temperature).softmax(0))
+    assert torch.equal(found.argsort(0), logits.argsort(0))
+    certain = torch.tensor([1.0, 0.0])
+    assert torch.equal(tempered(certain, temperature), certain)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -62,10 +63,13 @@ def test_hd95_is_given_for_labels_on_both_sides_only():
 
 @given(seed=st.integers(0, 1000), spacing=SPACINGS, width=st.sampled_from([0.1, 1.0, 2.5, 5.0]), share=st.floats(0, 1))
 @settings(max_examples=30, deadline=None)
-def test_the_band_is_where_the_other_side_is_near(seed, spacing, width, share):
+@pytest.mark.parametrize("slab", [1, 2**22])
+def test_the_band_is_where_the_other_side_is_near(slab, seed, spacing, width, share):
     mask = masks(seed, (6, 5, 4), share)[0]
     mask[3:] = False
-    band, limit, voxels = boundary_band(mask, spacing, width), max(width, *[min(spacing)]), {True: [], False: []}
+    with patch("pyro_dwp.metrics.surface.SLAB", slab):
+        band = boundary_band(mask, spacing, width)
+    limit, voxels = max(width, *[min(spacing)]), {True: [], False: []}
     for voxel in itertools.product(*map(range, mask.shape)):
         voxels[bool(mask[voxel])].append(voxel)
     for side, there in voxels.items():

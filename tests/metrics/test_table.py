@@ -52,7 +52,7 @@ def test_rows_that_do_not_fit_are_refused(table: CaseTable, name, scores, tokens
 
 def test_a_case_is_scored_over_the_classes_that_occur_in_it() -> None:
     prediction, truth = torch.randint(0, 3, (2, 4, 4, 4), generator=torch.Generator().manual_seed(0))
-    scores = score_case(prediction, truth, classes=4, labels=[0, 1, 2, 4])
+    scores = score_case(prediction, truth, classes=4, structures={"1": (1,), "2": (2,), "4": (3,)})
     assert list(scores) == ["dice", "dice_1", "dice_2", "dice_4", "iou", "iou_1", "iou_2", "iou_4"]
     assert scores["dice"] == sum(dice(prediction, truth).values()) / 2
     assert (scores["iou_2"], scores["dice_4"]) == (iou(prediction, truth)[2], None)
@@ -62,6 +62,30 @@ def test_a_case_is_scored_over_the_classes_that_occur_in_it() -> None:
             score_case(*volumes, classes=2)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_overlapping_structures_are_scored_as_their_unions_and_dice_is_the_mean_of_those_that_occur(seed) -> None:
+    prediction, truth = torch.randint(0, 4, (2, 5, 6, 7), generator=torch.Generator().manual_seed(seed))
+    structures = {"whole": (1, 2, 3), "core": (1, 3), "nothing": (4,)}
+    spacing = (1.0, 2.0, 3.0)
+    scores = score_case(prediction, truth, 5, structures=structures, spacing=spacing)
+    for name, members in structures.items():
+        pair = [sum((volume == index).long() for index in members) for volume in (prediction, truth)]
+        single = score_case(*pair, 2, spacing=spacing)
+        found = {score: scores[f"{score}_{name}"] for score in ("dice", "iou", "hd95")}
+        assert found == (dict.fromkeys(found) if name == "nothing" else single)
+    assert scores["dice"] == pytest.approx((scores["dice_whole"] + scores["dice_core"]) / 2)
+    assert scores["hd95"] == pytest.approx((scores["hd95_whole"] + scores["hd95_core"]) / 2)
+
+
+def test_one_line_names_each_structure_unless_there_are_too_many() -> None:
+    row = {"dice": 0.7, "dice_whole tumour": 0.84, "dice_4": 0.56, "dice_core": None, "iou": 0.6, "hd95_4": 3.0}
+    assert CaseTable({"a": row, "b": row}).headline() == (
+        "Dice 0.700 (sd 0.000): whole tumour 0.84, label 4 0.56, core -; IoU 0.600"
+    )
+    many = {"dice": 0.5, **{f"dice_{number}": 0.5 for number in range(11)}, "iou": 0.4}
+    assert CaseTable({"a": many}).headline() == "Dice 0.500, IoU 0.400"
+
+
 def test_probabilities_add_the_proper_scores() -> None:
     truth = torch.zeros(8, dtype=torch.int64)
     scores = score_case(truth, truth, 2, probability=torch.full((2, 8), 0.5))
@@ -69,17 +93,16 @@ def test_probabilities_add_the_proper_scores() -> None:
     assert scores == pytest.approx({"dice": 1, "iou": 1, "uncertainty_error_correlation": None} | proper)
 
 
-def test_a_spacing_adds_distances_and_sampled_volumes_add_coverage() -> None:
+def test_a_spacing_adds_distances() -> None:
     truth = torch.randint(0, 3, (4, 5, 6), generator=torch.Generator().manual_seed(0))
     probability, spacing = torch.rand(3, 4, 5, 6).softmax(0), (1.0, 2.0, 3.0)
-    scores = score_case(truth, truth, 3, probability, [0, 1, 4], spacing, torch.tensor([60.0, 100.0]))
+    scores = score_case(truth, truth, 3, probability, {"1": (1,), "4": (2,)}, spacing)
     expected = ["dice", "iou", "hd95"]
     expected = [column for name in expected for column in (name, f"{name}_1", f"{name}_4")]
     expected += ["negative_log_likelihood", "brier", "calibration_error", "calibration_error_boundary"]
-    expected += ["uncertainty_error_correlation", "volume_ml", "predicted_volume_ml", "volume_covered"]
+    expected += ["uncertainty_error_correlation"]
     assert list(scores) == expected
     assert scores["hd95"] == scores["hd95_4"] == 0
-    assert scores["volume_ml"] == pytest.approx(int((truth > 0).sum()) * 6 / 1000)
     assert score_case(0 * truth, truth, 3, spacing=spacing)["hd95"] is None
 
 

@@ -1,10 +1,12 @@
-"""Uncertainty against numpy's correlation, ranks by hand, and the coverage that repetition shows."""
+"""Uncertainty against numpy's correlation, and predicted Dice against all truths that there can be."""
+
+import itertools
 
 import numpy as np
 import pytest
 import torch
 
-from pyro_dwp.metrics import interval, uncertainty_error_correlation, volume_scores
+from pyro_dwp.metrics import dice, predicted_dice, uncertainty_error_correlation
 
 
 def test_the_correlation_is_pearsons_with_the_indicator_of_an_error():
@@ -23,19 +25,22 @@ def test_what_never_varies_has_no_correlation(uncertainty, wrong):
     assert uncertainty_error_correlation(torch.tensor(uncertainty), torch.tensor(wrong).bool()) is None
 
 
-@pytest.mark.parametrize(("samples", "coverage"), [(2, 1 / 3), (10, 9 / 11), (19, 0.9), (39, 0.9)])
-def test_the_interval_of_few_samples_covers_what_its_docstring_says(samples, coverage):
-    """20,000 repetitions: the standard error of a share is at most 0.0036."""
-    draws = np.random.default_rng(0).gamma(2.0, size=(20_000, samples + 1))
-    hits = [low <= row[0] <= high for row in draws for low, high in [interval(row[1:])]]
-    assert np.mean(hits) == pytest.approx(coverage, abs=0.011)
+@pytest.mark.parametrize("probabilities", [(0.9, 0.6, 0.2, 0.1), (1.0, 0.5, 0.5, 0.0), (0.3, 0.3, 0.3, 0.3)])
+def test_the_predicted_dice_is_the_ratio_of_expectations_over_every_truth_that_there_can_be(probabilities):
+    """However voxels depend: here independent ones, and ones that are all drawn by one uniform number."""
+    p, mask = np.array(probabilities), np.array(probabilities) > 0.25
+    expected = predicted_dice(p[mask].sum(), p.sum(), mask.sum())
+    truths = np.array(list(itertools.product([0, 1], repeat=4)))
+    independent = np.prod(np.where(truths == 1, p, 1 - p), axis=1)
+    cuts = np.unique([0, *p, 1])
+    together, widths = np.array([p > cut for cut in cuts[:-1]]), np.diff(cuts)
+    for worlds, weights in ((truths, independent), (together, widths)):
+        overlap = 2 * (worlds * mask).sum(1) @ weights
+        assert expected == pytest.approx(overlap / (weights @ (mask.sum() + worlds.sum(1))))
 
 
-def test_volumes_are_in_millilitres_and_one_sample_covers_nothing():
-    truth = torch.zeros(10, 10, 10)
-    truth[:5], truth[:2] = 1, 2
-    samples = torch.tensor([300.0, 400.0, 700.0])
-    expected = {"volume_ml": 1.5, "predicted_volume_ml": 1.4, "volume_covered": 1.0}
-    assert volume_scores(samples, truth, 3.0) == pytest.approx(expected)
-    assert volume_scores(samples + 201, truth, 3.0)["volume_covered"] == 0
-    assert volume_scores(samples[:1], truth, 3.0)["volume_covered"] is None
+def test_the_predicted_dice_is_the_expected_one_if_the_truth_has_a_known_size():
+    """One of four voxels, which one is open, against Dice of each of the four."""
+    p, mask = torch.tensor([0.5, 0.25, 0.125, 0.125]), torch.tensor([True, True, False, False])
+    dices = [dice(mask.long(), torch.eye(4, dtype=torch.int64)[voxel])[1] for voxel in range(4)]
+    assert predicted_dice(0.75, 1.0, 2) == pytest.approx(float(p @ torch.tensor(dices)))

@@ -21,3 +21,8 @@ def test_bfloat16_rounds_activations_and_leaves_weights_output_and_gradients_in_
 def test_float32_keeps_the_networks_own_dtype(dtype):
     network = UNet(channels=(2, 4), ndim=2).to(dtype)
     assert run_in("float32", network, torch.randn(1, 1, 8, 8, dtype=dtype)).dtype == dtype
+
+
+def test_without_a_choice_the_device_decides():
+    network, image = UNet(channels=(2, 4)), torch.randn(1, 1, 8, 8, 8)
+    assert torch.equal(run_in(None, network, image), run_in("float32", network, image))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_dwp.data import Preprocess, Scan, write_volume
+from pyro_dwp.errors import ConfigError
 from pyro_dwp.metrics import dice, score_case
 from pyro_dwp.predict import FolderScores, Prediction, pair_files, score_folders, write_prediction
 from tests.helpers.refusal import refuses
@@ -112,7 +113,8 @@ def test_masks_of_a_run_are_scored_as_the_run_scores_them(tmp_path, label_map, h
     assert not scored.notes
     assert sorted(int(name[5:]) for name in scored.table.columns if name.startswith("dice_")) == values
     written = json.loads((folders[0] / "labels.json").read_text())
-    assert written == {"masks": holds, "label_map": label_map and {str(key): value for key, value in label_map.items()}}
+    stored = label_map and {str(key): value for key, value in label_map.items()}
+    assert written == {"masks": holds, "label_map": stored, "structures": None}
     one = dict.fromkeys(known, 1)
     if holds == "labels":
         merged = score_folders(*folders, label_map=one)
@@ -122,7 +124,34 @@ def test_masks_of_a_run_are_scored_as_the_run_scores_them(tmp_path, label_map, h
             score_folders(*folders, label_map=one)
 
 
+REGIONS = {"whole": [1, 2, 4], "core": [1, 4]}
+
+
+@pytest.mark.parametrize("label_map", [{1: 1, 2: 2, 4: 3}, {1: 1, 4: 1, 2: 2}, None])
+def test_regions_come_from_labels_json_or_are_given_in_the_labels_of_the_truths(tmp_path, label_map):
+    """Whether the masks hold labels, merged classes or come from another program, the voxels of a region are the same."""
+    truth = torch.tensor([0, 1, 2, 4])[torch.randint(0, 4, (5, 6, 7))]
+    preprocess = Preprocess(label_map=label_map, structures=REGIONS)
+    scan, zeros = Scan("a", torch.rand(1, 5, 6, 7), truth, np.eye(4)), torch.zeros(5, 6, 7)
+    probability = torch.rand(5 if label_map is None else 1 + max(label_map.values()), 5, 6, 7).softmax(0)
+    folders = tmp_path / "p", tmp_path / "t"
+    write_prediction(folders[0], Prediction(probability, zeros, zeros), scan, preprocess)
+    fill(folders[1], a=truth)
+    classes = preprocess.classes_of_structures(len(probability))
+    pair = probability.argmax(0), preprocess.mapped_label(scan)
+    expected = score_case(*pair, len(probability), structures=classes, spacing=np.ones(3))
+    assert score_folders(*folders).table.cases["a"] == expected
+    assert score_folders(*folders, structures=REGIONS).table.cases["a"] == expected
+    core = score_folders(*folders, structures={"core": [1, 4]}).table.cases["a"]
+    assert core["dice"] == expected["dice_core"]
+    with refuses("merges", error=ConfigError):
+        score_folders(folders[1], folders[1], label_map={1: 1, 4: 1, 2: 2}, structures={"core": [1]})
+
+
 DAMAGED = ["{", "[]", "{}", '{"masks": "both"}', '{"masks": "classes", "label_map": [1]}']
+DAMAGED += [
+    f'{{"masks": "labels", "structures": {text}}}' for text in ("[1]", '{"core": 1}', '{"core": []}', '{"core": [-1]}')
+]
 DAMAGED += [f'{{"masks": "labels", "label_map": {{{pair}}}}}' for pair in ('"one": 1', '"1": 1.5', '"1": -1')]
 
 

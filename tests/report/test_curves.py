@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -23,8 +24,9 @@ def curves(columns: dict[str, list[float]], unit: str = "") -> Figure:
     [
         (LOSS | VALIDATED, {"Loss (nats)": ["training", "validation"]}),
         (LARGE | VALIDATED, {"Training loss (nats)": ["training"], "Validation loss": ["validation"]}),
-        (LOSS | {"train/kl": [3, 4], "train/kl_explicit": [0, 0]}, {"Parts of the loss (nats)": ["kl"]}),
-        (LOSS | {"validation/dice": [0, 0], "rate/a": [2, 1]}, {"Validation scores": ["dice"], "Learning rate": ["a"]}),
+        (LOSS | {"train/kl_latent": [3, 4], "train/kl_explicit": [0, 0]}, {"KL(r(z|w) ‖ p(z)) (nats)": ["kl_latent"]}),
+        (LOSS | {"train/a": [3, 4], "train/b": [1, 0]}, {"a (nats)": ["a"], "b (nats)": ["b"]}),
+        (LOSS | {"rate/a": [2, 1], "rate/b": [1, 2]}, {"Learning rate": ["a", "b"]}),
         (LOSS | {"train/kl_weight": [1, 1]}, {}),
         (LOSS | {"train/kl_weight": [0.5, 1]}, {"Weights in the loss": ["kl_weight"]}),
     ],
@@ -34,6 +36,19 @@ def test_each_panel_shows_what_belongs_together(columns: dict, expected: dict) -
     found = {title: [line.get_label() for line in lines] for title, lines in drawn.items()}
     assert found == ({} if VALIDATED.items() <= columns.items() else {"Loss (nats)": ["training"]}) | expected
     assert all(line.get_ydata().tolist() in columns.values() for lines in drawn.values() for line in lines)
+
+
+def test_the_terms_of_an_elbo_add_up_to_its_loss_as_they_are_drawn() -> None:
+    columns = {"train/data": [-4.0, -3.0], "train/kl": [100.0, 50.0], "train/kl_weight": [0.01, 0.02]}
+    lines = curves({"train/loss": [5.0, 4.0], **columns}).axes[0].get_lines()
+    loss, data, kl = (line.get_ydata() for line in lines)
+    assert np.allclose(loss, data + kl)
+
+
+def test_the_best_validation_dice_is_marked_at_its_epoch() -> None:
+    axes = curves({"train/loss": [1, 2, 3], "validation/dice": [0.4, 0.6, 0.5]}).axes[1]
+    mark = axes.get_lines()[-1]
+    assert (set(mark.get_xdata()), mark.get_label()) == ({2}, "best Dice 0.600, epoch 2")
 
 
 def test_an_epoch_without_validation_is_skipped_and_not_drawn_as_zero() -> None:

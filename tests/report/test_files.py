@@ -1,12 +1,14 @@
 import os
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from matplotlib import image
 from matplotlib.figure import Figure
 
-from pyro_dwp.report import learning_curves, save_figure
+from pyro_dwp.report import Drawing, learning_curves, save_figure
 
 FIRST_FIGURE = """
 import sys
@@ -27,6 +29,13 @@ def test_a_figure_is_whole_or_absent_and_a_failure_leaves_the_old_one(tmp_path: 
         save_figure(broken, path)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_notebook_is_given_the_figure_as_png_and_a_file_the_same_picture_in_more_detail(tmp_path: Path) -> None:
+    drawing = Drawing(learning_curves([{"epoch": 1, "train/loss": 1.0}]))
+    shown = image.imread(BytesIO(drawing._repr_png_()))
+    saved = image.imread(drawing.save(tmp_path / "curves.png"))
+    assert saved.shape[0] / shown.shape[0] == pytest.approx(1.5, rel=0.01)
 
 
 def test_slow_packages_are_imported_when_used_and_the_first_figure_needs_no_display_and_no_pyplot() -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from pyro_dwp.predict import Prediction, ScoredCase
+from pyro_dwp.predict import CaseReview, Prediction, ScoredCase
 from pyro_dwp.priors import Gaussian
 from pyro_dwp.report import draw_run
 from pyro_dwp.report.run_figures import by_group
@@ -18,7 +18,8 @@ CONVOLUTIONS = [nn.Conv3d(1, 4, 3), nn.InstanceNorm3d(4, affine=True), nn.Conv3d
 def case() -> ScoredCase:
     scan = SimpleNamespace(name="head", image=torch.rand(1, 4, 4, 4), spacing=(1.0, 1.0, 1.0))
     truth, probability = torch.ones(4, 4, 4, dtype=torch.int64), torch.full((3, 4, 4, 4), 1 / 3)
-    return ScoredCase(scan, truth, Prediction(probability, truth * 0.5, truth * 0.1), {"dice": 0.5})
+    prediction, review = Prediction(probability, truth * 0.5, truth * 0.1), CaseReview("head", {}, 0.0, ())
+    return ScoredCase(scan, truth, prediction, {"lesion": (1, 2)}, {"dice": 0.5}, review, ("core", "rim"))
 
 
 @pytest.mark.parametrize(

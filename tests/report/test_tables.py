@@ -15,6 +15,7 @@ from pyro_dwp.report.tables import experiment_tables, save_tables, tables_of
 from tests.helpers.experiment import metrics, write_experiment
 from tests.helpers.refusal import refuses
 
+BOTH = {"ours": 0.3, "theirs": 0.4}
 OURS = {0: [0.6, 0.8], 1: [0.4, 0.4]}  # split → Dice of two seeds; by split 0.7 and 0.4
 
 
@@ -93,6 +94,14 @@ def test_the_dice_on_the_source_stands_beside_that_on_the_target(tmp_path: Path)
     assert table.columns == ("Dice, target", "Dice, source")
     assert [cell.text for cell in table.rows[("5", "ours")]] == ["0.500", "0.300"]
     assert [cell.text for cell in table.rows[("5", "theirs")]] == ["0.600", "–"]
+
+
+def test_each_structure_has_a_column_if_there_are_several(tmp_path: Path) -> None:
+    rows = {(method, 5, 0, 0): metrics({"a": 0.5}, dice_core=core, dice_whole=0.8) for method, core in BOTH.items()}
+    table = tables_of(read_experiment(write_experiment(tmp_path, rows)))["structures"]
+    assert table.columns == ("core", "whole")
+    assert [[cell.text for cell in cells] for cells in table.rows.values()] == [["0.300", "0.800"], ["0.400", "0.800"]]
+    assert [cells[0].bold for cells in table.rows.values()] == [False, True]
 
 
 def test_csv_reads_back_as_the_same_numbers(folder: Path) -> None:

@@ -128,6 +128,7 @@ def target(chain: Path) -> Path:
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spare the figures, which take most of the time of a small run; those of the chain are looked at."""
     monkeypatch.setattr("pyro_dwp.report.draw_run", lambda *arguments: None)
+    monkeypatch.setattr("pyro_dwp.report.report_run", lambda folder: "")
 
 
 @pytest.fixture(scope="session")

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import torch
 
-from pyro_dwp.predict import cases
+from pyro_dwp.predict import Predictor
 from pyro_dwp.report import run_figures
 from pyro_dwp.train import VariationalTask
 from tests.helpers.tiny_run import kill_at
 
 SCRIPT = str(Path(__file__).parents[2] / "run" / "svi_target.py")
-MOMENTS = ((VariationalTask, "step", 9), (os, "replace", 9), (cases, "predict_scan", 2))
+MOMENTS = ((VariationalTask, "step", 9), (os, "replace", 9), (Predictor, "predict", 3))
 
 
 def attempt(flags: list[str], owner: object, name: str, number: int) -> int:

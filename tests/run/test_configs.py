@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from models.segmentation import SegmentationModel
+from pyro_dwp.data import CaseSource
 from pyro_dwp.nn import UNet
 from pyro_dwp.runs.script import resolve_layers, script_settings
 from pyro_dwp.safe_yaml import read_yaml
+from pyro_dwp.settings.classes import offered
 from pyro_dwp.sites import weight_sites
 
 RUN = Path(__file__).parents[2] / "run"
@@ -44,7 +46,10 @@ def built(name: str, *flags: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return call.settings, recipe.build_arguments(call)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+FOLDER = pytest.mark.skipif("folder" not in offered(CaseSource), reason="no source of the short name folder")
+
+
+@pytest.mark.parametrize("name", [pytest.param(it, marks=FOLDER) if it == "brats" else it for it in CONFIGS])
 def test_a_config_arrives_in_its_script_whole(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYRO_DWP_DATA", raising=False)
@@ -54,7 +59,7 @@ def test_a_config_arrives_in_its_script_whole(name, tmp_path, monkeypatch):
             assert settings[key] == value, key
     assert CONFIGS[name].get("schedule", {}).items() <= settings.get("schedule", {}).items()
     network = found["network"]() if "network" in found else None
-    assert network is None or network.classes == 2
+    assert network is None or (network.in_channels, network.classes) == ((4, 4) if name == "brats" else (1, 2))
     if name == "paper_ms":
         assert sum(parameter.numel() for parameter in network.parameters()) == 726_480
     if name in ("quick", "lgg"):  # with the prior that ships
@@ -69,7 +74,14 @@ def test_each_prior_of_a_comparison_is_a_setting_of_the_script_that_fits_it():
         resolve_layers(MAIN["train_prior"], layers, {}).arguments["family"].build()
 
 
-@pytest.mark.parametrize("name", [name for name, config in CONFIGS.items() if "methods" in config])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name.endswith("_full") else [])  # over a thousand jobs
+        for name, config in CONFIGS.items()
+        if "methods" in config
+    ],
+)
 def test_the_jobs_of_an_experiment_fit_their_scripts(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYRO_DWP_DATA", raising=False)

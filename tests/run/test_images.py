@@ -39,6 +39,7 @@ def save(path: Path, voxels: Tensor) -> None:
 @pytest.fixture
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pyro_dwp.report.draw_run", lambda *arguments: None)
+    monkeypatch.setattr("pyro_dwp.report.report_run", lambda folder: "")
 
 
 @pytest.fixture(scope="module")

@@ -47,7 +47,7 @@ def test_a_rank_that_fails_ends_all_with_one_message_and_one_process_resumes(
 
 def test_a_script_that_does_not_share_its_work_refuses_torchrun_in_one_line(call, monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr("pyro_dwp.runs.script.first_to_fail", lambda: True)
+    monkeypatch.setattr("pyro_dwp.runs.ending.first_to_fail", lambda: True)
     done = call(tmp_path, "train_source")
     assert done.status == 2
     assert done.err == "error: train_source.py runs in one process, but torchrun has started 2. Start it with python.\n"

@@ -1,4 +1,4 @@
-"""A run that was killed, stopped by Ctrl-C, or whose scans have changed since, is resumed as if nothing had happened."""
+"""A run that was killed, stopped by a signal, or whose scans have changed since, is resumed as if nothing had happened."""
 
 import json
 import os
@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from pyro_dwp.data import layouts
-from pyro_dwp.predict import cases
+from pyro_dwp.predict import Predictor
 from pyro_dwp.train import PointTask, VariationalTask
 
 ROOT = Path(__file__).parents[2]
@@ -87,15 +87,15 @@ def flags(request, data, no_figures, small) -> list[str]:
 
 @pytest.fixture
 def ctrl_c(monkeypatch) -> Callable[[Any, str, int], list[Any]]:
-    """Return a function that has Ctrl-C pressed in the n-th call of a method or function, and lists the calls."""
+    """Return a function that has Ctrl-C pressed, or another signal sent, in the n-th call of a function, and lists the calls."""
 
-    def press(owner: Any, name: str, number: int) -> list[Any]:
+    def press(owner: Any, name: str, number: int, sent: signal.Signals = signal.SIGINT) -> list[Any]:
         calls, original = [], getattr(owner, name)
 
         def watched(*arguments: Any, **named: Any) -> Any:
             calls.append(arguments)
             if len(calls) == number:
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(sent)
             return original(*arguments, **named)
 
         monkeypatch.setattr(owner, name, watched)
@@ -121,17 +121,18 @@ def test_a_run_keeps_its_split_and_names_scans_that_have_gone(refused, finished,
     refused(["runs/run/split.json", gone], *flags, "--name", "run", "--resume")
 
 
-STOPS = [("svi_target", 2), ("train_source", 2), ("train_source", 4), ("train_source", 7)]
+SOURCE_STOPS = {2: signal.SIGINT, 4: signal.SIGHUP, 7: signal.SIGTERM}
+STOPS = [("svi_target", 2, signal.SIGTERM), *(("train_source", *stop) for stop in SOURCE_STOPS.items())]
 
 
-@pytest.mark.parametrize(("flags", "step"), STOPS, indirect=["flags"])
-def test_a_run_that_replaced_another_and_was_stopped_goes_on(call, finished, flags, step, tmp_path, ctrl_c):
+@pytest.mark.parametrize(("flags", "step", "sent"), STOPS, indirect=["flags"])
+def test_a_run_that_replaced_another_and_was_stopped_goes_on(call, finished, flags, step, sent, tmp_path, ctrl_c):
     finished(tmp_path, *flags, "--name", "run")
     shutil.copytree(tmp_path / "runs" / "run", tmp_path / "whole")
     task, steps = (VariationalTask, 2) if flags[0] == "svi_target" else (PointTask, 8)
-    taken = ctrl_c(task, "step", step)
+    taken = ctrl_c(task, "step", step, sent)
     stopped = call(tmp_path, *flags, "--name", "run", "--overwrite")
-    assert (stopped.status, stopped.err.strip().count("\n")) == (130, 0)
+    assert (stopped.status, stopped.err.strip().count("\n")) == (128 + sent, 0)
     assert "--resume" in stopped.err
     finished(tmp_path, flags[0], "--resume", "--name", "run")
     assert len(taken) == steps + 1  # the one that was stopped is done again
@@ -139,9 +140,14 @@ def test_a_run_that_replaced_another_and_was_stopped_goes_on(call, finished, fla
 
 
 @pytest.mark.parametrize(("flags", "name"), [("svi_target", "run"), ("svi_target", None)], indirect=["flags"])
-def test_after_ctrl_c_among_the_test_scans_only_they_are_done_again(call, finished, flags, tmp_path, ctrl_c, name):
+def test_after_ctrl_c_among_the_test_scans_only_predictions_are_done_again(
+    call, finished, flags, tmp_path, ctrl_c, name
+):
     finished(tmp_path, *flags, "--name", "whole")
-    steps, predicted = ctrl_c(VariationalTask, "step", 0), ctrl_c(cases, "predict_scan", 2)
+    steps, predicted = (
+        ctrl_c(VariationalTask, "step", 0),
+        ctrl_c(Predictor, "predict", 3),
+    )  # a validation and two test scans
     stopped = call(tmp_path, *flags, *(["--name", name] if name else []))
     name = name or "svi_target-quick-001"
     cure = f"--resume --name {name}"
@@ -150,7 +156,7 @@ def test_after_ctrl_c_among_the_test_scans_only_they_are_done_again(call, finish
     assert not (tmp_path / "runs" / name / "metrics.json").exists()
     trained = len(steps)
     finished(tmp_path, "svi_target", *cure.split())
-    assert (trained, len(steps), len(predicted)) == (2, 2, 4)
+    assert (trained, len(steps), len(predicted)) == (2, 2, 6)
     assert read(tmp_path, "metrics", name)["test"] == read(tmp_path, "metrics", "whole")["test"]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pyro_dwp.data import Phantoms
 
@@ -24,7 +25,8 @@ def test_the_last_line_names_the_scores_and_the_folder_and_the_others_grid_and_p
     lines, mean = (chain / "svi_target.txt").read_text().splitlines(), read(target)["test"]["mean"]
     assert all(part in lines[-1] for part in (f"Dice {mean['dice']:.3f}", f"IoU {mean['iou']:.3f}", "runs/target"))
     (line,) = [line for line in lines if line.startswith("epoch 2/2")]
-    assert all(word in line for word in ("loss ", "data ", "kl ", "entropy ", "dice ", "s left"))
+    assert all(word in line for word in ("loss ", "validation Dice ", "best "))
+    assert "kl" not in line
     (grid,) = [line for line in lines if line.startswith("Grid: ")]
     assert all(part in grid for part in ("16 x 16 x 16 voxels", " mm "))
 
@@ -45,13 +47,38 @@ def test_another_split_keeps_the_test_scans_and_shares_none_with_them(infer, tar
     assert all(len({*split["train"], *split["validation"], *split["test"]}) == 5 for split in (one, other))
 
 
-def test_each_scan_is_checked_before_inference_and_only_test_scans_are_looked_at_after(infer, tmp_path, monkeypatch):
+def test_each_scan_is_checked_before_inference_and_no_training_scan_is_looked_at_after(infer, tmp_path, monkeypatch):
     looked, load = [], Phantoms.load
     begun = tmp_path / "runs" / "run" / "checkpoint"
     monkeypatch.setattr(Phantoms, "load", lambda self, name: looked.append((name, begun.exists())) or load(self, name))
     split = read(infer(), "split.json")
     every = split["train"] + split["validation"] + split["test"]
-    assert looked == [*((name, False) for name in every), *((name, True) for name in split["test"])]
+    after = split["validation"] + split["test"]
+    assert looked == [*((name, False) for name in every), *((name, True) for name in after)]
+
+
+def test_without_calibration_the_probabilities_are_those_of_the_posterior_and_with_it_the_masks_stay(infer):
+    with_it, without = read(infer(name="with")), read(infer("--calibrate", "false", name="without"))
+    assert without["temperature"] == 1 != with_it["temperature"]
+    for name, scores in without["test"]["cases"].items():
+        same = with_it["test"]["cases"][name]
+        kept = ("dice", "predicted_volume_ml", "posterior_volume_low_ml")
+        assert [same[key] for key in kept] == [scores[key] for key in kept]
+        assert scores["volume_low_ml"] == scores["posterior_volume_low_ml"] > same["volume_low_ml"]
+
+
+def test_a_run_says_where_to_look_first_and_whether_that_is_valid(chain, target):
+    lines, found = (chain / "svi_target.txt").read_text().splitlines(), read(target)
+    order = [case["case"] for case in found["review"]]
+    first = next(number for number, line in enumerate(lines, start=1) if line.startswith("Look here first"))
+    assert [line.split(":")[0].strip() for line in lines[first : first + 2]] == order
+    assert [line.split(",")[0] for line in (target / "review.csv").read_text().splitlines()[1:]] == order
+    assert "1 validation scan(s)" in lines[first + 2]
+    assert "50%" in lines[first + 2]
+    assert lines[-1].startswith("Dice ")
+    assert found["validity"]["volume"]["nominal"] == 0.5
+    assert found["validity"]["volume"]["cases"] == 2
+    assert sum(found["calibration"]["1"]["voxels"]) == 2 * 16**3
 
 
 def test_copies_of_the_scans_in_another_orientation_score_the_same(infer, data):
@@ -102,3 +129,18 @@ def test_masks_are_in_the_labels_of_the_user_and_evaluated_as_the_run_scored_the
         cases = read(tmp_path / "scores", "scores.json")["cases"]
         assert [cases[name]["dice"] for name in read(folder, "split.json")["test"]] == pytest.approx(expected)
         shutil.rmtree(tmp_path / "scores")
+
+
+def test_verbose_shows_the_parts_of_the_elbo_and_changes_no_number(finished, infer, small, tmp_path):
+    plain = infer(name="plain")
+    shown = finished(tmp_path, "svi_target", *small["svi_target"], "--verbose", "--name", "verbose").out
+    assert all(word in shown for word in ("  data ", "  kl ", "  entropy ", "  kl_weight "))
+    assert read(plain)["test"] == read(tmp_path / "runs" / "verbose")["test"]
+
+
+def test_tensorboard_has_the_scores_and_the_settings(target):
+    events = EventAccumulator(str(target))
+    events.Reload()
+    (dice,) = events.Scalars("test/dice")
+    assert (dice.step, dice.value) == (2, pytest.approx(read(target)["test"]["mean"]["dice"]))
+    assert b"kl_weight" in events.Tensors("settings/text_summary")[0].tensor_proto.string_val[0]

@@ -105,7 +105,7 @@ def test_what_is_swapped_is_inferred_and_resumed_and_predicts_the_same_from_anot
     image = nifti_tumours / "images" / f"{name}.nii.gz"
     finished(tmp_path / "elsewhere", "predict", "--run", folder, "--images", image, "--output", "maps")
     places = tmp_path / "elsewhere" / "maps", folder / "predictions"
-    ours, theirs = (nib.load(place / f"{name}_probability.nii.gz").get_fdata() for place in places)
+    ours, theirs = (nib.load(place / f"{name}_entropy.nii.gz").get_fdata() for place in places)
     assert np.ptp(ours) > 0
     assert np.allclose(ours, theirs, atol=1e-5)
 

@@ -118,8 +118,9 @@ def test_only_what_matters_to_a_result_counts_as_a_difference():
 
 def test_a_plateau_may_grow_longer_but_not_a_cosine_whose_rates_follow_from_its_length():
     for decay, changed in (("plateau", 0), ("cosine", 1)):
-        before, after = ({"schedule": {"epochs": epochs, "decay": decay}} for epochs in (5, 6))
-        assert len(differences(before, after)) == changed
+        for length in ("epochs", "steps"):
+            before, after = ({"schedule": {length: count, "decay": decay}} for count in (5, 6))
+            assert len(differences(before, after)) == changed
 
 
 @pytest.mark.parametrize("arguments", ["--help", "--name a"])

@@ -1,6 +1,7 @@
 """Settings from configs and flags: layers, classes at any depth, types; what arrives in a script is what was asked for."""
 
 import re
+from pathlib import Path
 from typing import Annotated
 
 import pytest
@@ -11,7 +12,7 @@ from guides import Ensemble, MeanField, Point
 from pyro_dwp import data, infer, likelihoods, nn, priors
 from pyro_dwp.errors import ConfigError
 from pyro_dwp.priors import Assigned, Gaussian, Laplace, Prior
-from pyro_dwp.runs.script import script_settings
+from pyro_dwp.runs.script import resolve_layers, script_settings
 from pyro_dwp.safe_yaml import parse
 from pyro_dwp.settings import Flat, instantiate
 from pyro_dwp.settings.classes import find_class, offered, public_path
@@ -40,6 +41,15 @@ SITES = weight_sites(nn.UNet(channels=(2, 4)))
         (["--prior", "laplace", "--prior.gain", "3", "--prior", "student_t"], {"prior.gain": 1.0}),
         (["--prior", "{class: laplace, gain: 5}"], {"prior.gain": 5.0}),
         (["--grid", "[64, 64, 24]", "--label_map", "{1: 1, 2: 1}"], {"grid": (64, 64, 24), "label_map": {1: 1, 2: 1}}),
+        (["--grid", "64, 64,24"], {"grid": (64, 64, 24)}),
+        (["--grid", "2,2,2", "--size", "3.5"], {"grid": (2, 2, 2), "size": 3.5}),
+        (["--words", "flair,t1"], {"words": ["flair", "t1"]}),
+        (["--words", "[flair, t1]"], {"words": ["flair", "t1"]}),
+        (["--words", "012"], {"words": ["012"]}),
+        (["--words", "null"], {"words": None}),
+        (["--note", "a,b"], {"note": "a,b"}),
+        (["a file", "--seed", "1"], {"first": "a file", "seed": 1}),
+        (["--first", "b"], {"first": "b"}),
         (["--note", "012", "--name", "7"], {"note": "012"}),
         (["--note", "[a]"], {"note": "[a]"}),
         (["--after"], {"after": True}),
@@ -173,7 +183,7 @@ def test_a_default_of_flat_settings_is_the_default_of_each_and_the_one_that_help
             "assigned deep_weight empirical flow gaussian laplace mixture pretrained scale_mixture source_posterior student_t",
         ),
         (priors.Fit, priors, "deep_weight empirical flow mixture"),
-        (data.CaseSource, data, "decathlon folder_pairs phantoms"),
+        (data.CaseSource, data, "decathlon folder folder_pairs phantoms"),
         (likelihoods.Likelihood, likelihoods, "categorical dice_cross_entropy"),
         (infer.Estimator, infer, "flipout shared_sample"),
         (torch.nn.Module, nn, "fcn unet"),
@@ -209,3 +219,43 @@ def test_plain_values_are_those_of_yaml_1_2(text, value):
     found = parse(text, "test")
     assert found == value
     assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("layers", "flags", "grid", "size"),
+    [
+        ([{"grid": [8, 8, 8]}], ["--size", "2"], None, 2.0),
+        ([{"size": 2}], ["--grid", "8,8,8"], (8, 8, 8), None),
+        ([{"grid": [8, 8, 8]}, {"size": 2}, {"grid": [4, 4, 4]}], [], (4, 4, 4), None),
+        ([{"size": 2}], ["--grid", "null"], None, 2.0),
+        ([{"size": 2}], ["--seed", "1"], None, 2.0),
+        ([{"size": 2}, {"size": 2, "grid": [4, 4, 4]}], [], (4, 4, 4), 2.0),
+    ],
+)
+def test_a_later_layer_that_sets_one_of_two_alternatives_unsets_the_other(layers, flags, grid, size):
+    files = {Path(str(number)): {"prior": "gaussian", **layer} for number, layer in enumerate(layers)}
+    found = resolve_layers(sample.main, files, flags_tree(read_flags(flags))).arguments
+    assert (found["grid"], found["size"]) == (grid, size)
+
+
+def test_alternatives_within_a_class_replace_each_other_too():
+    def main(preprocess: data.Preprocess) -> None: ...
+
+    def with_default(preprocess: data.Preprocess = data.Preprocess(grid=(8, 8, 8))) -> None: ...  # noqa: B008
+
+    layers = {Path("config"): {"preprocess": {"grid": [8, 8, 8]}}}
+    for script, files in ((main, layers), (with_default, {}), (with_default, layers)):
+        found = resolve_layers(script, files, flags_tree(read_flags(["--preprocess.spacing", "1,1,3"])))
+        assert found.build_arguments()["preprocess"] == data.Preprocess(spacing=(1.0, 1.0, 3.0))
+
+
+def test_what_a_flag_names_proposes_settings_below_all_configs_and_in_place_of_the_default(call, monkeypatch):
+    def propose(flags):
+        return (lambda: {"prior": "laplace", "seed": 5, "note": "proposed"}) if "first" in flags else None, flags
+
+    settings = lambda *words: script_settings(sample.main, words, "quick", propose)[1].settings  # noqa: E731
+    proposed = settings("x", "--config", "methods/loud", "--seed", "6")
+    assert (proposed["seed"], proposed["note"]) == (6, "loud")
+    assert settings("x")["note"] == "proposed"
+    assert settings("x")["length"]["epochs"] == 4  # of the signature, not of quick
+    assert settings()["length"]["epochs"] == 3

@@ -16,7 +16,7 @@ from torch import nn
 
 from pyro_dwp.errors import CheckpointError, ConfigError, Interrupted, TrainingError
 from pyro_dwp.files import read_tensors, write_tensors
-from pyro_dwp.train import Logbook, Schedule, fit
+from pyro_dwp.train import Schedule, fit
 from pyro_dwp.train.checkpoint import FILE, KIND, peek
 from pyro_dwp.train.loop import epoch_order
 from tests.helpers import tiny_run as tiny
@@ -212,10 +212,3 @@ def test_a_resumed_logbook_hides_what_the_killed_run_wrote_after_its_checkpoint(
     fit(task(), short(6), tmp_path, 5, True, writer=recorder, progress=False)
     recorder.start.assert_called_once_with(5)
     assert [call.args[0] for call in recorder.scalars.call_args_list] == [5, 6]
-
-
-def test_progress_prints_first_and_last_epoch_where_there_is_no_terminal(tmp_path, capsys):
-    fit(task(), tiny.SCHEDULE, tmp_path, 5, False, writer=Logbook(tmp_path))
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split("  ")[0] for line in lines] == ["epoch 1/12", "epoch 12/12"]
-    assert "dice 0.5" in lines[-1]

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_dwp.data import Prepared
+from pyro_dwp.data import Patches, Prepared
 from pyro_dwp.errors import ConfigError
+from pyro_dwp.likelihoods import dice_cross_entropy
 from pyro_dwp.nn import UNet
+from pyro_dwp.nn.windows import class_probabilities
 from pyro_dwp.train import PointTask
 from pyro_dwp.train.point import validation_scores
 from tests.helpers.refusal import refuses
@@ -32,7 +34,7 @@ def test_steps_lower_the_loss() -> None:
 def test_a_network_learns_from_patches_and_is_validated_by_windows_of_their_size() -> None:
     torch.manual_seed(0)
     scans, shapes = cases(2, edge=12), set()
-    task = PointTask(UNet(channels=(4, 8)), scans, scans, learning_rate=0.01, patch=(8, 8, 20))
+    task = PointTask(UNet(channels=(4, 8)), scans, scans, learning_rate=0.01, patches=Patches((8, 8, 20)))
     task.network.register_forward_hook(lambda module, inputs, output: shapes.add(tuple(output.shape[2:])))
     before = task.validate()["loss"]
     for _ in range(30):
@@ -57,6 +59,20 @@ def test_validation_is_the_mean_over_cases_and_nothing_without_any() -> None:
     assert validation_scores([network], []) == {}
     for key in ("loss", "dice"):
         assert together[key] == pytest.approx(sum(row[key] for row in single) / 3)
+
+
+@pytest.mark.parametrize("window", [None, (8, 8, 8)])
+def test_validation_slab_by_slab_is_that_of_the_whole_volume(window, monkeypatch) -> None:
+    scans, networks = cases(2, edge=12), [UNet(channels=(4, 8)).eval() for _ in range(3)]
+    expected = []
+    for case in scans:
+        probability = (
+            torch.stack([class_probabilities(network, case.image, window) for network in networks]).mean(0).detach()
+        )
+        expected.append(dice_cross_entropy(probability.log()[None], case.label[None]).item())
+    monkeypatch.setattr("pyro_dwp.train.point.SLAB", 5 * 12 * 12)
+    found = validation_scores(networks, scans, window=window)
+    assert found["loss"] == pytest.approx(sum(expected) / 2, rel=1e-5)
 
 
 def test_a_network_that_is_right_has_dice_one() -> None:

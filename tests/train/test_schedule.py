@@ -7,6 +7,7 @@ import torch
 
 from pyro_dwp import priors
 from pyro_dwp.errors import ConfigError
+from pyro_dwp.settings import without_alternatives
 from pyro_dwp.train import Machine, Schedule
 from tests.helpers.refusal import refuses
 
@@ -71,3 +72,16 @@ def test_a_cosine_falls_from_the_start_to_nothing_over_the_length_and_ignores_th
     assert rates == pytest.approx(expected)
     assert optimiser.param_groups[0]["lr"] == pytest.approx(0)
     assert not schedule.finished(0.0)
+
+
+def script(schedule: Schedule) -> None:
+    """Stand for a script, whose settings lie one level deeper."""
+
+
+def test_a_length_in_epochs_replaces_one_in_steps_below_it_and_the_other_way_round() -> None:
+    steps, epochs = {"steps": 400}, {"epochs": 3}
+    for lower, upper, length in ((steps, epochs, 3), (epochs, steps, 200)):
+        tree = without_alternatives(script, {"schedule": lower | upper}, {"schedule": upper})
+        assert Schedule(**tree["schedule"]).length(4) == length
+    with refuses("both are null", "Give one", error=ConfigError):
+        Schedule(epochs=None)

@@ -9,7 +9,7 @@ from torch import nn
 
 from guides import MeanField, Point
 from models.segmentation import SegmentationModel
-from pyro_dwp.data import Prepared
+from pyro_dwp.data import Patches, Prepared
 from pyro_dwp.errors import ConfigError
 from pyro_dwp.infer import AuxiliaryELBO
 from pyro_dwp.likelihoods import Categorical, DiceCrossEntropy
@@ -79,7 +79,7 @@ def test_the_kl_weight_warms_up_linearly_and_survives_a_reload() -> None:
 
 
 def test_a_step_sees_patches_and_validation_windows_of_their_size() -> None:
-    run, shapes = task(Gaussian(), patch=(8, 4, 6)), set()
+    run, shapes = task(Gaussian(), patches=Patches((8, 4, 6))), set()
     run.model.network.register_forward_hook(lambda module, inputs, output: shapes.add(tuple(output.shape[2:])))
     assert np.isfinite(run.step(torch.tensor([0, 2]))["loss"])
     assert set(run.validate()) == {"loss", "dice"}
@@ -91,7 +91,7 @@ def test_a_patch_as_large_as_the_scans_changes_nothing(likelihood) -> None:
     found = []
     for patch in (None, (8, 9, 8)):
         torch.manual_seed(0)
-        run = task(Gaussian(), Point, likelihood, patch=patch)
+        run = task(Gaussian(), Point, likelihood, patches=Patches(patch))
         found.append([run.step(torch.tensor([0, 2]))["data"], *run.validate().values()])
     assert found[0] == pytest.approx(found[1], rel=1e-5)
 

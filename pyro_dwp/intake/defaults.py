@@ -1,0 +1,66 @@
+"""`--data FOLDER`, where a class is expected: the other settings are those that the scans in the folder call for."""
+
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from pyro_dwp.data import CaseSource, Preprocess, expand
+from pyro_dwp.intake.proposal import propose
+from pyro_dwp.intake.survey import survey
+from pyro_dwp.settings import Tree, instantiate
+from pyro_dwp.settings.tree import CLASS
+from pyro_dwp.train import Machine
+
+TABLE = ".csv"
+MACHINE = ("device", "threads", "precision")
+SETTLED = ("grid", "spacing", "label_map", "structures")
+
+
+def settings_of_data(flags: Tree) -> tuple[Callable[[], Tree] | None, Tree]:
+    """Read `--data PATH`, an existing folder or CSV file, as `--data folder --data.folder PATH`, and propose the other settings.
+
+    Args:
+        flags: of the command line, as a tree.
+
+    Returns:
+        What surveys the scans, says in three lines what it chose, and returns the settings below all configs, None where data is
+        something else; and the flags.
+    """
+    data = flags.get("data")
+    own = dict(data) if isinstance(data, Mapping) else {CLASS: data}
+    place = own.get(CLASS)
+    if not isinstance(place, str) or not _holds_scans(place):
+        return None, flags
+    own |= {CLASS: "folder", "folder": place}
+    flags = {**flags, "data": own}
+    return partial(_propose, flags), flags
+
+
+def _holds_scans(place: str) -> bool:
+    found = expand(place)
+    return found.is_dir() or (found.suffix == TABLE and found.is_file())
+
+
+def proposed_settings(source: CaseSource, given: Tree, show: bool = True) -> Tree:
+    """Survey a set of scans, say in three lines what fits them and the machine, and return the settings below the given ones.
+
+    Args:
+        source: of the scans.
+        given: settings, of which the machine, a grid or spacing, a label map and structures are kept to.
+        show: whether to say it.
+
+    Raises:
+        DataError: if there are fewer than two usable cases, or none has a label with foreground.
+    """
+    machine = instantiate(Machine, {name: given[name] for name in MACHINE if name in given}, "machine")
+    known = given.get("preprocess", {})
+    settled = instantiate(Preprocess, {name: known[name] for name in SETTLED if name in known}, "preprocess")
+    found = propose(survey(source, show), machine, {}, settled)
+    if show:
+        print(*found.summary, sep="\n")
+    return {name: value for name, value in found.tree().items() if name != "data"}
+
+
+def _propose(flags: Tree) -> Tree:
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started, all of which propose the same
+    return proposed_settings(instantiate(CaseSource, flags["data"], "data"), flags, first)
