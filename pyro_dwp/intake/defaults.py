@@ -1,17 +1,21 @@
 """`--data FOLDER`, where a class is expected: the other settings are those that the scans in the folder call for."""
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 
 from pyro_dwp.data import CaseSource, Preprocess, expand
+from pyro_dwp.errors import ConfigError, suggest
 from pyro_dwp.intake.proposal import propose
 from pyro_dwp.intake.survey import survey
 from pyro_dwp.settings import Tree, instantiate
+from pyro_dwp.settings.classes import offered
 from pyro_dwp.settings.tree import CLASS
 from pyro_dwp.train import Machine
 
 TABLE = ".csv"
+CLASS_OF_ONES_OWN = re.compile(r"\w+(\.\w+)+|.*\.py(:.*)?")  # package.module.Class, or file.py:Class
 MACHINE = ("device", "threads", "precision")
 SETTLED = ("grid", "spacing", "label_map", "structures")
 
@@ -25,11 +29,22 @@ def settings_of_data(flags: Tree) -> tuple[Callable[[], Tree] | None, Tree]:
     Returns:
         What surveys the scans, says in three lines what it chose, and returns the settings below all configs, None where data is
         something else; and the flags.
+
+    Raises:
+        ConfigError: if data is neither the path of scans nor what a class may be called.
     """
     data = flags.get("data")
     own = dict(data) if isinstance(data, Mapping) else {CLASS: data}
     place = own.get(CLASS)
-    if not isinstance(place, str) or not _holds_scans(place):
+    if not isinstance(place, str):
+        return None, flags
+    if not _holds_scans(place):
+        own_class = CLASS_OF_ONES_OWN.fullmatch(place) and not place.endswith(TABLE)
+        if not own_class and place not in (known := offered(CaseSource)):
+            raise ConfigError(
+                f"--data is a folder of scans, a CSV file of their paths or a source of cases, but there is no {place}. "
+                f"Check the path. {suggest(place, known)}"
+            )
         return None, flags
     own |= {CLASS: "folder", "folder": place}
     flags = {**flags, "data": own}

@@ -140,36 +140,23 @@ def test_predict_does_to_masks_what_the_run_did_unless_told_otherwise(trained, f
     assert kinds == {"mask.nii.gz", "entropy.nii.gz"}
 
 
+def in_folders(brats: Path) -> list[object]:
+    """Return the flags that read the cases from a folder of images and one of labels."""
+    return ["--data", "folder_pairs", "--data.images", brats / "images", "--data.labels", brats / "labels", *PREPROCESS]
+
+
 @pytest.mark.parametrize("prior", ["empirical", "mixture", "student_t --prior.per kernel", SLOW_FLOW])
 def test_priors_over_kernels_do_not_mind_how_many_channels_their_source_had(
     trained, finished, brats, tmp_path, no_figures, prior
 ):
     if prior == "flow":
         pytest.importorskip("zuko")
-    flags = [
-        "--data",
-        "folder_pairs",
-        "--data.images",
-        brats / "images",
-        "--data.labels",
-        brats / "labels",
-        *PREPROCESS,
-    ]
-    done = finished(tmp_path, "svi_target", *flags, *NETWORK, *BRIEF, "--prior", *prior.split())
+    done = finished(tmp_path, "svi_target", *in_folders(brats), *NETWORK, *BRIEF, "--prior", *prior.split())
     assert ": label 1 0." in done.out.splitlines()[-1]
 
 
 def test_a_region_of_labels_that_are_not_there_is_refused_before_the_scans_are_read(refused, brats):
-    flags = [
-        "--data",
-        "folder_pairs",
-        "--data.images",
-        brats / "images",
-        "--data.labels",
-        brats / "labels",
-        *PREPROCESS,
-        *NETWORK,
-    ]
+    flags = [*in_folders(brats), *NETWORK]
     refused(
         ["'core'", "names 3", "[1, 2, 4]"], "svi_target", *flags, *BRIEF, "--preprocess.structures", "{core: [1, 3]}"
     )

@@ -1,5 +1,6 @@
 """A folder of scans, two commands, no YAML."""
 
+import pytest
 import yaml
 from PIL import Image
 
@@ -34,6 +35,11 @@ def test_a_folder_alone_does_the_same_silently_and_flags_win(finished, data, tmp
     assert silent["data"]["folder"] == str(data)
     resumed = finished(tmp_path, "svi_target", "--data", "data", "--name", "a", "--resume")
     assert "Highest Dice" not in resumed.out
+
+
+@pytest.mark.parametrize("place", ["my_scan", "./my_scan/", "scans.csv", "/no where/scans"])
+def test_a_path_that_is_not_there_is_named(refused, tmp_path, place):
+    refused([f"no {place}.", "folder of scans", "Check the path", "folder_pairs"], "svi_target", "--data", place)
 
 
 def test_a_method_stands_on_top_of_what_the_folder_proposes(finished, data, tmp_path, no_figures):
