@@ -6,7 +6,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from pyro_dwp.likelihoods import Likelihood
-from pyro_dwp.nn import Precision
+from pyro_dwp.nn import PLAIN, Computing
 from pyro_dwp.priors import Prior
 from pyro_dwp.sites import FunctionalNetwork, weight_sites
 
@@ -20,7 +20,7 @@ class SegmentationModel(PyroModule):
         prior: gives each site its distribution, and decides which parameters are sites.
         likelihood: scores the labels.
         groups: site name → group of kernels; None takes the network's own.
-        precision: that the network computes in; weights and likelihood keep theirs.
+        computing: how the network computes; weights and likelihood keep their precision.
 
     Raises:
         ConfigError: if the prior does not fit a site.
@@ -32,12 +32,12 @@ class SegmentationModel(PyroModule):
         prior: Prior,
         likelihood: Likelihood,
         groups: dict[str, str] | None = None,
-        precision: Precision = "float32",
+        computing: Computing = PLAIN,
     ) -> None:
         super().__init__()
         prior.check(weight_sites(network, groups, expose=lambda site: True).values())
         self.sites = weight_sites(network, groups, prior.exposes)
-        self.network = FunctionalNetwork(network, self.sites, precision)
+        self.network = FunctionalNetwork(network, self.sites, computing)
         self.prior = prior
         self.likelihood = likelihood
 

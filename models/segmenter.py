@@ -145,7 +145,7 @@ class Segmenter:
         self.weight_scales = {"before": before, "after": scales()}
 
     def _task(self, how: Settings, network: nn.Module, found: RunCases, device: torch.device) -> VariationalTask:
-        model = SegmentationModel(network, self.prior, how.likelihood, precision=how.machine.precision)
+        model = SegmentationModel(network, self.prior, how.likelihood, computing=how.machine.computing)
         guide = self.guide(model.sites)
         guide.start(start_function("prior", model.sites, network, self.prior), self.prior)
         check_guide(model.sites, self.prior, guide)

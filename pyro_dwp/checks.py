@@ -11,6 +11,7 @@ import functools
 import inspect
 import re
 import types
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,7 +183,9 @@ def plain_model(function: Callable[..., Any]) -> type[BaseModel]:
         name: (strict(hint), None) for name, hint in hints_of(function).items() if name != "return" and is_plain(hint)
     }
     config = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
-    return create_model(f"{function.__qualname__} settings", __config__=config, **fields)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Field name .* shadows")  # of a method that nothing calls, such as `json`
+        return create_model(f"{function.__qualname__} settings", __config__=config, **fields)
 
 
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from pyro_dwp.errors import ConfigError, suggest
-from pyro_dwp.nn.precision import Precision, run_in
+from pyro_dwp.nn.computing import PLAIN, Computing
 
 Start = Callable[[], Mapping[str, Tensor]]
 """Returns weights that a guide may start from, site name → weight; each call may return others."""
@@ -205,7 +205,7 @@ class FunctionalNetwork(nn.Module):
     Args:
         network: the network to copy.
         sites: its weight sites, as from `weight_sites`.
-        precision: that the network computes in.
+        computing: how the network computes.
 
     Example:
         >>> from pyro_dwp.nn import UNet
@@ -217,10 +217,10 @@ class FunctionalNetwork(nn.Module):
         True
     """
 
-    def __init__(self, network: nn.Module, sites: Mapping[str, WeightSite], precision: Precision = "float32") -> None:
+    def __init__(self, network: nn.Module, sites: Mapping[str, WeightSite], computing: Computing = PLAIN) -> None:
         super().__init__()
-        self.sites, self.precision = dict(sites), precision
-        self.network = copy.deepcopy(network)
+        self.sites, self.computing = dict(sites), computing
+        self.network = computing.prepare(copy.deepcopy(network))
         for name in sites:
             prefix, _, leaf = name.rpartition(".")
             module = self.network.get_submodule(prefix)
@@ -246,4 +246,4 @@ class FunctionalNetwork(nn.Module):
                     f"The network needs a weight of shape {tuple(site.shape)} at site {name!r}, but received "
                     f"{'none' if found is None else tuple(found)}. Check what the guide samples there."
                 )
-        return run_in(self.precision, lambda x: functional_call(self.network, dict(weights), (x,)), image)
+        return self.computing.run(lambda x: functional_call(self.network, dict(weights), (x,)), image)

@@ -33,23 +33,22 @@ from pyro_dwp.runs import Run, run_script
 from pyro_dwp.runs.folder import CONFIG, ROOT, keeps_results
 from pyro_dwp.runs.script import resolve_layers
 from pyro_dwp.settings import Flat, instantiate, merge
-from pyro_dwp.train import Machine
-from pyro_dwp.train.timing import seconds_per_step
+from pyro_dwp.timing import median_seconds
+from pyro_dwp.train import SVI, JointAdam, Machine
 
 SCRIPT = Path(__file__).parent / "train_prior.py"
 
 
 def time_step(prior: Prior, grid: tuple[int, ...], steps: int, device: torch.device) -> float | None:
     """Return the seconds of a step of the default U-Net under a prior, with the mean-field guide; None for no steps."""
-    network = UNet(ndim=len(grid))
-    model = SegmentationModel(network, prior, DiceCrossEntropy())
+    network = UNet(ndim=len(grid)).to(device)
+    model = SegmentationModel(network, prior.to(device), DiceCrossEntropy())
     guide = MeanField(model.sites)
     guide.start(start_function("random", model.sites, network, prior), prior)
     elbo = AuxiliaryELBO(prior.encoders(), kernels_per_group=400)
-    for module in (model, guide, elbo.encoders):
-        module.to(device)
     image, label = torch.randn(2, 1, *grid, device=device), torch.randint(2, (2, *grid), device=device)
-    return seconds_per_step(model, guide, elbo, image, label, steps) if steps else None
+    svi = SVI(model, guide, JointAdam({"posterior": [guide, model], "encoders": [elbo.encoders]}, rates=1e-4), elbo)
+    return median_seconds(lambda: svi.step(image, label), steps, device) if steps else None
 
 
 def main(

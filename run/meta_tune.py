@@ -63,7 +63,7 @@ def main(
 
     rate, size = schedule.learning_rate, schedule.batch_size
     learned_from = cases.training, cases.validation
-    task = MetaTask(pretrained, *learned_from, tuning, rate, size, augment, machine.precision, device)
+    task = MetaTask(pretrained, *learned_from, tuning, rate, size, augment, machine.computing, device)
 
     folder = cases.begin(run, sites={})  # no weight is random
     print(f"{folder}: {len(cases.training)} scans, {task.size} tasks, {tuning.order}", cases.notes, sep="\n")

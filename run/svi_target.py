@@ -89,7 +89,7 @@ def main(
     cases.split.held_out(scoring.score)  # refuses to train where there is nothing to score
 
     # The program: network, prior and likelihood make the model; the guide approximates its posterior.
-    model = SegmentationModel(target, prior, likelihood, precision=machine.precision)
+    model = SegmentationModel(target, prior, likelihood, computing=machine.computing)
     posterior = guide(model.sites)
     posterior.start(start_function(start, model.sites, target, prior, make_network), prior)
     check_guide(model.sites, prior, posterior)

@@ -68,7 +68,7 @@ def main(
         licence: licence of the source data, to be kept in the prior's header.
         seed: seed of splits, initialisation, order of the kernels and draws.
     """
-    configure_pyro()
+    configure_pyro(validation=False)
     device = machine.use()
     kernels = KernelBank.load(bank)
     rest, held = kernels.divide(held_out, seed)

@@ -72,7 +72,7 @@ def main(
                 snapshots.append(load_network(path, trained))
                 continue
             print(f"network {index + 1} of {networks}, cycle {cycle + 1} of {cycles}")
-            steps = schedule.learning_rate, weight_decay, augment, machine.precision, patches, device
+            steps = schedule.learning_rate, weight_decay, augment, machine.computing, patches, device
             task = PointTask(trained, training, cases.validation, *steps)
             history = fit(task, schedule, folder / "training" / stem, seed + index, run.resumed)
             facts = {"network": index, "cycle": cycle, "seed": seed + index, "epochs": len(history.rows)}

@@ -11,11 +11,15 @@ from typing import Any
 import pyro
 import pytest
 import torch
+from filelock import FileLock
 
+from pyro_dwp.experiments.local import available_cores
 from pyro_dwp.runs import run_script
 from pyro_dwp.signals import STOPS
 from pyro_dwp.train import configure_pyro
 from tests.helpers import sample
+
+MOST_WORKERS = 8  # each holds a gigabyte, and reads all tests before it runs its share
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,17 +28,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Share folders of tests among the cores; single files are this process's own, as every worker would import torch first."""
+    if not any(Path(argument).is_dir() for argument in config.args):
+        return 0
+    return min(MOST_WORKERS, available_cores())
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Hide GPUs, which scripts use where they find one, unless the tests are to run on them."""
     if not config.getoption("--device").startswith("cuda"):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
+def pytest_collection_finish() -> None:
+    """Write no more bytecode, so that a test which compares the files of a folder sees no __pycache__."""
+    sys.dont_write_bytecode = True
+
+
 # Tests work on tiny tensors: more threads gain nothing, and wait for each other where other programs run.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["PYRO_DWP_PRECISION"] = "float32"  # where a test asks for none, whatever this machine is best at
 torch.set_num_threads(1)
-
-sys.dont_write_bytecode = True  # so that a test which compares the files of a folder sees no __pycache__
 
 # Whoever starts the tests in the background has Ctrl-C ignored, in this process and in those that it starts.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -55,6 +70,25 @@ def _fresh() -> Iterator[None]:
 @pytest.fixture
 def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.config.getoption("--device"))
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Return a function of (name, fill) that returns a folder of this name, filled once for all workers; not to be changed."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def run(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, filled = shared / name, shared / f"{name}.filled"
+        with FileLock(shared / f"{name}.lock"):
+            if not filled.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # half of it, if it could not be filled before
+                folder.mkdir()
+                fill(folder)
+                filled.touch()
+        return folder
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import MixtureSameFamily, MultivariateNormal
 
-from pyro_dwp.distributions import ChannelDropout, MatrixNormal, Reshaped, UniformMixture
+from pyro_dwp.distributions import ChannelDropout, GaussianMixture, MatrixNormal, Reshaped, UniformMixture
 from tests.helpers.monte_carlo import assert_mean
 
 ROWS, COLUMNS, ENTRIES = 3, 2, 4
@@ -157,3 +157,35 @@ def test_draws_of_dropout_are_masked_values_as_often_as_their_chance_and_carry_g
 def test_parts_that_do_not_fit_together_are_refused(build: Callable[[], dist.TorchDistribution], token: str) -> None:
     with pytest.raises(ValueError, match=token):
         build()
+
+
+def gaussian_mixtures() -> tuple[GaussianMixture, MixtureSameFamily]:
+    """Return a mixture of three Gaussians, and torch's."""
+    log_weights, means, factors = (
+        torch.randn(3).log_softmax(0),
+        torch.randn(3, 4),
+        torch.stack([tril(4) for _ in "abc"]),
+    )
+    theirs = MixtureSameFamily(
+        torch.distributions.Categorical(logits=log_weights), MultivariateNormal(means, scale_tril=factors)
+    )
+    return GaussianMixture(log_weights, means, factors), theirs
+
+
+def test_the_gaussian_mixtures_density_its_gradient_and_its_moments_are_torchs() -> None:
+    ours, theirs = gaussian_mixtures()
+    value = 3 * torch.randn(5, 2, 4).requires_grad_()
+    densities = ours.expand([2]).log_prob(value), theirs.log_prob(value)
+    torch.testing.assert_close(*densities)
+    torch.testing.assert_close(*(torch.autograd.grad(density.sum(), value)[0] for density in densities))
+    one = value.detach()[0, 0]
+    torch.testing.assert_close(ours.expand([2]).log_prob(one), theirs.log_prob(one).expand(2))
+    torch.testing.assert_close(ours.mean, theirs.mean)
+    torch.testing.assert_close(ours.variance, theirs.variance)
+
+
+def test_draws_of_the_gaussian_mixture_have_its_moments() -> None:
+    ours, _ = gaussian_mixtures()
+    draws = ours.expand([100]).sample((1000,)).flatten(0, 1)
+    assert_mean(draws, ours.mean, within=0.05, errors=4.5)
+    assert_mean((draws - ours.mean).square(), ours.variance, within=0.2, errors=4.5)

@@ -22,7 +22,7 @@ ORDER = [
     {"train"},
     {"transfer", "predict"},
     {"report"},
-    {"intake"},
+    {"intake", "timing"},
     {"runs", "mini"},
     {"experiments"},
 ]

@@ -1,29 +1,33 @@
 """Random variations of a training case: another pose and other intensities, the same anatomy.
 
-All randomness comes from torch's global generator, so that a resumed training sees the variations that an uninterrupted one would
-have seen. MONAI is imported when it is used, since that takes longer than everything else that a script imports.
+A pose turns a case about the foot-head axis, so it moves voxels within a slice and slices along the third axis, apart from each
+other. Interpolation is therefore a 2-D one, of which the slices are the channels, and a 1-D one: the same numbers as trilinear
+interpolation for a fifth of its time. Everything is computed where the case lies, so that a GPU varies its own batches.
+
+All randomness comes from torch's global generator on the CPU, so that a resumed training sees the variations that an unbroken
+one would have seen. Axis letters: C channel, d h w voxels of the network's grid.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
+import torch.nn.functional as F
 from annotated_types import Ge, Le, Lt
 from torch import Tensor
 
 from pyro_dwp.checks import checked_dataclass
-from pyro_dwp.data.transforms import Prepared
+from pyro_dwp.data.transforms import Prepared, on_device
 
 Fraction = Annotated[float, Ge(0), Lt(1)]
-KEYS = ("image", "label", "weight")
 Probability = Annotated[float, Ge(0), Le(1)]
 
 
 @checked_dataclass
 class Augment:
-    """Flip, move and relight a case at random, anew at each call, with MONAI.
+    """Flip, move and relight a case at random, anew at each call.
 
     The image is interpolated linearly and what lies outside repeats the border; the label takes the nearest voxel, and so does
     the weight of a patch's voxels. The grid keeps its shape, and slices keep their direction, so that a volume of one slice is
@@ -56,41 +60,84 @@ class Augment:
     brightness: Annotated[float, Ge(0), Le(10)] = 0.1
 
     def __call__(self, case: Prepared) -> Prepared:
-        """Return a varied copy of a case.
+        """Return a varied copy of a case, where the case lies.
 
         Args:
             case: with a label, on the network's grid.
         """
         assert case.label is not None  # only cases to learn from are varied
-        vary = _variation(self, tuple(case.image.shape[1:]))
-        vary.set_random_state(seed=int(torch.randint(2**31, ())))
-        given = {"image": case.image, "label": case.label[None].float()}
-        varied = vary(given if case.weight is None else given | {"weight": case.weight[None]})
-        image, label, weight = (torch.as_tensor(varied.get(key, 0)).as_subclass(Tensor) for key in KEYS)
+        channels, *grid = case.image.shape
+        flipped = float(torch.rand(())) < self.flip
+        angle, *pose = (2 * torch.rand(7) - 1).tolist()
+        zoom = [1 + self.zoom * way for way in pose[:3]]
+        shift = [self.shift * edge * way for edge, way in zip(grid, pose[3:], strict=True)]
+        move = Move(grid, flipped, math.radians(self.rotation) * angle, zoom, shift, case.image.device)
+        light = on_device(2 * torch.rand(2, channels, 1, 1, 1) - 1, case.image.device)
         return replace(
-            case, image=image, label=label[0].round().long(), weight=None if case.weight is None else weight[0]
+            case,
+            image=move.linear(case.image) * (1 + self.contrast * light[0]) + self.brightness * light[1],
+            label=move.nearest(case.label[None].float())[0].long(),
+            weight=None if case.weight is None else move.nearest(case.weight[None])[0],
         )
 
 
-@lru_cache(maxsize=16)
-def _variation(ranges: Augment, grid: tuple[int, ...]) -> Any:
-    from monai import transforms
+class Move:
+    """A change of pose: a voxel at x, in voxels from the grid's centre, takes the value at F R (Z x + s).
 
-    pose = transforms.RandAffined(
-        KEYS,
-        prob=1.0,
-        rotate_range=(0.0, 0.0, math.radians(ranges.rotation)),
-        scale_range=(ranges.zoom,) * 3,
-        translate_range=tuple(ranges.shift * edge for edge in grid),
-        mode=["bilinear", "nearest", "nearest"],
-        padding_mode="border",
-        allow_missing_keys=True,
-    )
-    return transforms.Compose(
-        [
-            transforms.RandFlipd(KEYS, prob=ranges.flip, spatial_axis=0, allow_missing_keys=True),
-            pose,
-            transforms.RandScaleIntensityd("image", factors=ranges.contrast, prob=1.0, channel_wise=True),
-            transforms.RandShiftIntensityd("image", offsets=ranges.brightness, prob=1.0, channel_wise=True),
+    F exchanges left and right or does nothing, R turns about the third axis, Z zooms and s shifts. What lies outside the grid
+    repeats its border.
+
+    Args:
+        grid: (d, h, w).
+        flip: whether left and right are exchanged.
+        angle: of R, from the first axis to the second, in radians.
+        zoom: diagonal of Z.
+        shift: s, in voxels.
+        device: of the volumes to move.
+    """
+
+    def __init__(
+        self,
+        grid: Sequence[int],
+        flip: bool,
+        angle: float,
+        zoom: Sequence[float],
+        shift: Sequence[float],
+        device: torch.device,
+    ) -> None:
+        d, h, w = grid
+        sign, cos, sin = -1.0 if flip else 1.0, math.cos(angle), math.sin(angle)
+        turn = [[sign * cos, -sign * sin], [sin, cos]]  # F R within a slice
+        offset = [row[0] * shift[0] + row[1] * shift[1] for row in turn]
+        across = [  # the same in halves of an edge, and with the second axis first, as torch wants it
+            [turn[1][1] * zoom[1], turn[1][0] * zoom[0] * d / h, 2 * offset[1] / h],
+            [turn[0][1] * zoom[1] * h / d, turn[0][0] * zoom[0], 2 * offset[0] / d],
         ]
-    )
+        self.plane = F.affine_grid(on_device(torch.tensor([across]), device), [1, 1, d, h], align_corners=False)
+        centre = (w - 1) / 2
+        self.height = ((torch.arange(w, device=device) - centre) * zoom[2] + shift[2] + centre).clamp(0, w - 1)
+
+    def linear(self, volume: Tensor) -> Tensor:
+        """Return a moved copy by linear interpolation.
+
+        Args:
+            volume: float32, (C, d, h, w).
+        """
+        slices = torch.arange(len(self.height), device=volume.device)
+        shares = (1 - (self.height - slices[:, None]).abs()).clamp_min(0)  # (from, to)
+        return self._within_slices(volume, "bilinear").movedim(1, -1) @ shares
+
+    def nearest(self, volume: Tensor) -> Tensor:
+        """Return a moved copy in which each voxel has the value of the nearest one.
+
+        Args:
+            volume: float32, (C, d, h, w).
+        """
+        moved = self._within_slices(volume, "nearest")
+        return moved.index_select(1, self.height.round().long()).movedim(1, -1)
+
+    def _within_slices(self, volume: Tensor, mode: str) -> Tensor:
+        """Return slices (C, w, d, h) of a volume (C, d, h, w), each moved within itself."""
+        slices = volume.movedim(-1, 1)
+        moved = F.grid_sample(slices.flatten(0, 1)[None], self.plane, mode, "border", align_corners=False)
+        return moved.view(slices.shape)

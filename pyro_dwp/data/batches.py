@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyro_dwp.data.transforms import Prepared
+from pyro_dwp.data.transforms import Prepared, on_device
 from pyro_dwp.errors import DataError
 
 
@@ -33,8 +33,8 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch on a device."""
-        weight, voxels = (None if it is None else it.to(device) for it in (self.weight, self.voxels))
-        return Batch(self.image.to(device), self.label.to(device), self.names, weight, voxels)
+        weight, voxels = (None if it is None else on_device(it, device) for it in (self.weight, self.voxels))
+        return Batch(on_device(self.image, device), on_device(self.label, device), self.names, weight, voxels)
 
 
 def stack(prepared: Sequence[Prepared]) -> Batch:

@@ -1,7 +1,7 @@
 """MetaImage volumes, .mha or .mhd: a header of lines "Key = value", then the voxels, in the same file or in one beside it.
 
-They are decoded here and not by ITK, which MONAI would call: ITK takes flipped bits of compressed voxels for other voxels, prints
-on its own, and can be made to crash by a header. Places and directions are stored in LPS (left, posterior, superior).
+They are decoded here and not by ITK, whose format it is: ITK takes flipped bits of compressed voxels for other voxels, prints on
+its own, and can be made to crash by a header. Places and directions are stored in LPS (left, posterior, superior).
 """
 
 from collections.abc import Mapping

@@ -2,17 +2,16 @@
 
     scan ── crop to the head ── resample ── normalise ──▶ prepared ── network ──▶ restore ──▶ scan's own grid
 
-Axis letters: C channel, D H W voxels of the scan, d h w voxels of the network's grid. MONAI is imported when it is used, since
-that takes longer than everything else that a script imports.
+Axis letters: C channel, D H W voxels of the scan, d h w voxels of the network's grid.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
-import numpy as np
 import torch
+import torch.nn.functional as F
 from annotated_types import Ge, Le
 from pydantic import PositiveFloat
 from torch import Tensor
@@ -22,7 +21,7 @@ from pyro_dwp.data.labels import check_labels, map_labels
 from pyro_dwp.data.scan import Affine, Scan
 from pyro_dwp.data.structures import Label, Structures, class_names, classes_of_structures
 from pyro_dwp.errors import ConfigError, DataError
-from pyro_dwp.metrics import label_values
+from pyro_dwp.metrics import bounding_box, label_values
 from pyro_dwp.settings import InsteadOf
 
 STRONG = 2.0  # an axis that shrinks by this factor or more is averaged, because interpolation would skip voxels
@@ -59,6 +58,11 @@ class Prepared:
     weight: Tensor | None = None
     voxels: int | None = None
 
+    def to(self, device: torch.device | str) -> "Prepared":
+        """Return the case with its volumes on a device."""
+        label, weight = (None if it is None else on_device(it, device) for it in (self.label, self.weight))
+        return replace(self, image=on_device(self.image, device), label=label, weight=weight)
+
 
 @checked_dataclass
 class Preprocess:
@@ -86,6 +90,7 @@ class Preprocess:
         ConfigError: if both `grid` and `spacing` are given, an edge is not positive or too large, or a class is out of range.
 
     Example:
+        >>> import numpy as np
         >>> scan = Scan("a", torch.rand(1, 10, 12, 9) + 1, None, np.eye(4))
         >>> prepared = Preprocess(grid=(8, 8, 8)).apply(scan)
         >>> prepared.image.shape, Preprocess().restore(prepared.image, prepared).shape
@@ -200,16 +205,14 @@ class Preprocess:
         Raises:
             DataError: if every voxel is 0.
         """
-        from monai.transforms import CropForeground
-
         if not self.crop_to_head:
             return tuple((0, edge) for edge in scan.shape)
-        start, stop = CropForeground(select_fn=_is_head).compute_bounding_box(scan.image)
-        if min(stop - start) < 1:
+        head = _is_head(scan.image).any(0)
+        if not head.any():
             raise DataError(
                 f"{scan.image_place} has no voxel other than 0, so there is no head to crop to. Leave the case out."
             )
-        return tuple(zip(start.tolist(), stop.tolist(), strict=True))
+        return tuple((part.start, part.stop) for part in bounding_box(head))
 
     def grid_shape(self, scan: Scan, box: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
         """Return the voxels along each axis that a crop of a scan is resampled to.
@@ -244,6 +247,13 @@ class Preprocess:
         return tuple(max(1, round(edge)) for edge in edges)
 
 
+def on_device(values: Tensor, device: torch.device | str) -> Tensor:
+    """Return values on a device, where a GPU receives them after what it was asked to do before; nobody waits for it."""
+    if torch.device(device).type == "cuda" and not values.is_cuda:
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
+
+
 def _is_head(image: Tensor) -> Tensor:
     """Tell the voxels of (C, …) that are not air: in Hounsfield units air is -1000 and the body lies above, elsewhere it is 0."""
     lowest = torch.as_tensor(image).flatten(1).amin(1).reshape(-1, *[1] * (image.ndim - 1))
@@ -276,13 +286,9 @@ def _resample(volume: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Resample (C, …) to (C, *shape), extent to extent: average axes that shrink a lot, interpolate the others."""
     if volume.shape[1:] == shape:
         return volume
-    from monai.transforms import Resize
-
     averaged = tuple(new if old >= STRONG * new else old for old, new in zip(volume.shape[1:], shape, strict=True))
-    return _interpolate(Resize(averaged, mode="area")(volume), shape)
+    return _interpolate(F.interpolate(volume[None], averaged, mode="area")[0], shape)
 
 
 def _interpolate(volume: Tensor, shape: tuple[int, ...]) -> Tensor:
-    from monai.transforms import Resize
-
-    return torch.as_tensor(np.asarray(Resize(shape, mode="trilinear", align_corners=False)(volume)))
+    return F.interpolate(volume[None], shape, mode="trilinear", align_corners=False)[0]

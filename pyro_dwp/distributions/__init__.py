@@ -2,6 +2,7 @@
 
 from pyro_dwp.distributions.channel_dropout import ChannelDropout
 from pyro_dwp.distributions.gaussian import gaussian_log_prob, kl_to_standard_normal
+from pyro_dwp.distributions.gaussian_mixture import GaussianMixture
 from pyro_dwp.distributions.implicit import ImplicitPrior
 from pyro_dwp.distributions.matrix_normal import MatrixNormal
 from pyro_dwp.distributions.reshaped import Reshaped
@@ -10,6 +11,7 @@ from pyro_dwp.distributions.uniform_mixture import UniformMixture
 
 __all__ = [
     "ChannelDropout",
+    "GaussianMixture",
     "ImplicitPrior",
     "MatrixNormal",
     "Reshaped",

@@ -32,7 +32,8 @@ class ImplicitPrior(TorchDistribution):
         like: a tensor with the device and dtype that samples get, such as a parameter of p(w|z).
 
     Attributes:
-        density: the `GroupDensity` that p(w|z) belongs to, or None. The latent guide keeps a copy of it.
+        density: the `GroupDensity` that p(w|z) belongs to and that holds all its parameters, or None. The latent guide keeps a
+            copy of it, and `AuxiliaryELBO` needs less memory with it.
 
     References:
         Atanov et al. 2018, The Deep Weight Prior, arXiv:1810.06943.

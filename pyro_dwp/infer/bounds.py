@@ -121,7 +121,7 @@ def cross_entropy_bound(
     return importance_bound(kernels, encoder, log_prob, draws, doubly_reparametrised)
 
 
-def scaled_subset(size: int, count: int | None, device: torch.device) -> tuple[Tensor, float]:
+def scaled_subset(size: int, count: int | None, device: torch.device) -> tuple[Tensor | None, float]:
     """Choose `count` of `size` items without replacement; a sum over them times the factor is unbiased.
 
     Args:
@@ -130,7 +130,7 @@ def scaled_subset(size: int, count: int | None, device: torch.device) -> tuple[T
         device: where the indices live.
 
     Returns:
-        Indices (m,) and the factor n / m.
+        Indices (m,), or None for all, and the factor n / m.
 
     Example:
         >>> indices, factor = scaled_subset(6, 3, torch.device("cpu"))
@@ -138,5 +138,5 @@ def scaled_subset(size: int, count: int | None, device: torch.device) -> tuple[T
         (3, 2.0)
     """
     if count is None or count >= size:
-        return torch.arange(size, device=device), 1.0
+        return None, 1.0
     return torch.randperm(size, device=device)[:count], size / count

@@ -24,10 +24,10 @@ from annotated_types import Ge, Le
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from pyro import poutine
 from pyro.infer import Trace_ELBO
-from pyro.infer.util import is_validation_enabled, torch_item
+from pyro.infer.util import is_validation_enabled
 from pyro.poutine import Trace
 from pyro.poutine.util import prune_subsample_sites
-from pyro.util import check_model_guide_match, warn_if_nan
+from pyro.util import check_model_guide_match
 from torch import Tensor, nn
 
 from pyro_dwp.checks import checked
@@ -40,8 +40,8 @@ from pyro_dwp.infer.divergence import site_entropy, site_kl, site_log_prob, unwr
 class AuxiliaryELBO(Trace_ELBO):
     """ELBO of a model with implicit or explicit priors over weights.
 
-    After each evaluation `parts` holds its terms, in nats, averaged over the particles, so that loss = −data + kl_weight · kl
-    and kl = kl_explicit − entropy + kl_latent + reconstruction:
+    After each evaluation `terms` holds its terms as tensors, and `parts` as numbers, in nats and averaged over the particles, so
+    that loss = −data + kl_weight · kl and kl = kl_explicit − entropy + kl_latent + reconstruction:
 
         data            (N/b) Σ log p(y | x, w)
         kl              all sites' KL divergence (a bound for implicit priors)
@@ -87,36 +87,49 @@ class AuxiliaryELBO(Trace_ELBO):
         self.encoders = AuxiliaryEncoders(encoders or {})
         self.kl_weight, self.warm_up = kl_weight, warm_up
         self.draws, self.kernels_per_group, self.doubly_reparametrised = draws, kernels_per_group, doubly_reparametrised
-        self.parts: dict[str, float] = {}
+        self.terms: dict[str, Tensor] = {}
 
     @property
-    def current_kl_weight(self) -> float:
-        """β of the next gradient step, less during warm-up."""
-        return self.kl_weight * min(1.0, (int(self.encoders.steps) + 1) / self.warm_up if self.warm_up else 1.0)
+    def parts(self) -> dict[str, float]:
+        """The terms of the last evaluation as numbers; reading them waits for the device."""
+        return {name: term.item() for name, term in self.terms.items()}
+
+    @property
+    def current_kl_weight(self) -> Tensor:
+        """β of the next gradient step, (); less during warm-up."""
+        grown = (self.encoders.steps + 1) / max(1, self.warm_up)
+        return self.kl_weight * grown.clamp(max=1)
 
     def loss(self, model, guide, *args, **kwargs) -> float:  # type: ignore[no-untyped-def]
         """Return an estimate of −ELBO in nats."""
-        loss = 0.0
-        for model_trace, guide_trace in self._get_traces(model, guide, args, kwargs):
-            loss += self._differentiable_loss_particle(model_trace, guide_trace)[0] / self.num_particles
-        warn_if_nan(loss, "loss")
-        return loss
+        traces = self._get_traces(model, guide, args, kwargs)
+        particles = [self._differentiable_loss_particle(*pair)[0].item() for pair in traces]
+        return sum(particles) / self.num_particles
 
-    def loss_and_grads(self, model, guide, *args, **kwargs) -> float:  # type: ignore[no-untyped-def]
-        """Return an estimate of −ELBO in nats, add its gradients to the parameters', and count a step."""
-        loss: float = super().loss_and_grads(model, guide, *args, **kwargs)
+    def loss_and_grads(self, model, guide, *args, **kwargs) -> Tensor:  # type: ignore[no-untyped-def]
+        """Return an estimate of −ELBO in nats, (), add its gradients to the parameters', and count a step.
+
+        The estimate is a tensor, and nothing here waits for the device that computes it.
+        """
+        losses = []
+        for model_trace, guide_trace in self._get_traces(model, guide, args, kwargs):
+            loss = self._differentiable_loss_particle(model_trace, guide_trace)[1] / self.num_particles
+            if loss.requires_grad:
+                loss.backward(retain_graph=self.retain_graph)
+            losses.append(loss.detach())
         self.encoders.steps.add_(1)
-        return loss
+        return torch.stack(losses).sum()
 
     def differentiable_loss(self, model, guide, *args, **kwargs) -> Tensor:  # type: ignore[no-untyped-def]
-        """Return an estimate of −ELBO in nats to take gradients of, and count a step."""
-        loss: Tensor = super().differentiable_loss(model, guide, *args, **kwargs)
+        """Return an estimate of −ELBO in nats to take gradients of, (), and count a step."""
+        traces = self._get_traces(model, guide, args, kwargs)
+        losses = [self._differentiable_loss_particle(*pair)[1] for pair in traces]
         self.encoders.steps.add_(1)
-        return loss
+        return torch.stack(losses).mean()
 
     def _get_traces(self, model, guide, args, kwargs) -> Iterator[tuple[Trace, Trace]]:  # type: ignore[no-untyped-def]
-        """Begin an evaluation: forget the parts of the last one."""
-        self.parts = {}
+        """Begin an evaluation: forget the terms of the last one."""
+        self.terms = {}
         yield from super()._get_traces(model, guide, args, kwargs)
 
     def _get_trace(self, model, guide, args, kwargs) -> tuple[Trace, Trace]:  # type: ignore[no-untyped-def]
@@ -127,19 +140,21 @@ class AuxiliaryELBO(Trace_ELBO):
             check_model_guide_match(model_trace, guide_trace, self.max_plate_nesting)
         return prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
 
-    def _differentiable_loss_particle(self, model_trace: Trace, guide_trace: Trace) -> tuple[float, Tensor]:
+    def _differentiable_loss_particle(self, model_trace: Trace, guide_trace: Trace) -> tuple[Tensor, Tensor]:
+        """Return the estimate of −ELBO from one particle, detached and not."""
         model_trace.compute_log_prob(site_filter=lambda name, site: site["is_observed"])
         observed = [site["log_prob_sum"] for site in model_trace.nodes.values() if is_observed(site)]
         data = sum(observed, torch.zeros(()))
         explicit, entropy, implicit = self._divide(model_trace, guide_trace)
-        kl_latent, reconstruction = torch.zeros_like(data), torch.zeros_like(data)
+        kl_latent, reconstruction, bound = torch.zeros(()), torch.zeros(()), torch.zeros(())
         for group, kernels in implicit.items():
             encoder = self.encoders(group)
-            latent, misfit = kernels.bound(encoder, self.kernels_per_group, self.draws, self.doubly_reparametrised)
-            kl_latent, reconstruction = kl_latent + latent, reconstruction + misfit
-        kl, weight = explicit - entropy + kl_latent + reconstruction, self.current_kl_weight
+            found = kernels.bound(encoder, self.kernels_per_group, self.draws, self.doubly_reparametrised)
+            bound, kl_latent = bound + found.total, kl_latent + found.kl_latent
+            reconstruction = reconstruction + found.reconstruction
+        kl, weight = explicit - entropy + bound, self.current_kl_weight
         loss = -data + weight * kl
-        parts = {
+        terms = {
             "data": data,
             "kl": kl,
             "kl_explicit": explicit,
@@ -148,9 +163,9 @@ class AuxiliaryELBO(Trace_ELBO):
             "reconstruction": reconstruction,
             "kl_weight": weight,
         }
-        for name, value in parts.items():
-            self.parts[name] = self.parts.get(name, 0.0) + torch_item(value) / self.num_particles
-        return torch_item(loss), loss
+        for name, term in terms.items():
+            self.terms[name] = self.terms.get(name, 0.0) + term.detach() / self.num_particles
+        return loss.detach(), loss
 
     def _divide(self, model_trace: Trace, guide_trace: Trace) -> tuple[Tensor, Tensor, dict[str, ImplicitKernels]]:
         """Return the explicit sites' KL, the implicit sites' H(q), and the implicit sites' kernels by group."""

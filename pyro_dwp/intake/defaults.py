@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from functools import partial
 
 from pyro_dwp.data import CaseSource, Preprocess, expand
@@ -16,7 +17,7 @@ from pyro_dwp.train import Machine
 
 TABLE = ".csv"
 CLASS_OF_ONES_OWN = re.compile(r"\w+(\.\w+)+|.*\.py(:.*)?")  # package.module.Class, or file.py:Class
-MACHINE = ("device", "threads", "precision")
+MACHINE = tuple(field.name for field in fields(Machine))
 SETTLED = ("grid", "spacing", "label_map", "structures")
 
 
@@ -61,7 +62,7 @@ def proposed_settings(source: CaseSource, given: Tree, show: bool = True) -> Tre
 
     Args:
         source: of the scans.
-        given: settings, of which the machine, a grid or spacing, a label map and structures are kept to.
+        given: settings, of which the machine, a grid or spacing, a label map, structures and the schedule are kept to.
         show: whether to say it.
 
     Raises:
@@ -70,7 +71,7 @@ def proposed_settings(source: CaseSource, given: Tree, show: bool = True) -> Tre
     machine = instantiate(Machine, {name: given[name] for name in MACHINE if name in given}, "machine")
     known = given.get("preprocess", {})
     settled = instantiate(Preprocess, {name: known[name] for name in SETTLED if name in known}, "preprocess")
-    found = propose(survey(source, show), machine, {}, settled)
+    found = propose(survey(source, show), machine, {}, settled, given.get("schedule"))
     if show:
         print(*found.summary, sep="\n")
     return {name: value for name, value in found.tree().items() if name != "data"}

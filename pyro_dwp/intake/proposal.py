@@ -13,8 +13,8 @@ from pyro_dwp.errors import DataError
 from pyro_dwp.intake.budget import Budget
 from pyro_dwp.intake.grid_choice import ENOUGH, Classes, GridChoice, choose_grid
 from pyro_dwp.intake.survey import Survey
-from pyro_dwp.settings import Tree
-from pyro_dwp.train import Machine
+from pyro_dwp.settings import Tree, instantiate, merge, without_alternatives
+from pyro_dwp.train import Machine, Schedule
 
 STEPS, EVERY = 400, 25  # as run/configs/lgg.yaml: steps in all, and from one validation to the next
 END = "...\n"  # of a YAML document that is a plain value
@@ -69,7 +69,9 @@ class Proposal:
         return "\n".join(lines) + "\n"
 
 
-def propose(survey: Survey, machine: Machine, data: Tree, given: Preprocess | None = None) -> Proposal:
+def propose(
+    survey: Survey, machine: Machine, data: Tree, given: Preprocess | None = None, schedule: Tree | None = None
+) -> Proposal:
     """Choose settings for a set of scans and a machine.
 
     Args:
@@ -77,6 +79,7 @@ def propose(survey: Survey, machine: Machine, data: Tree, given: Preprocess | No
         machine: that will compute.
         data: the setting `data` that the survey's source was built from.
         given: what is settled: a grid or a spacing, a label map, structures.
+        schedule: settings of it that override what is proposed, so that the time that is named is that of the run.
 
     Raises:
         DataError: if fewer than two cases can be used, or none has a label with foreground.
@@ -94,7 +97,8 @@ def propose(survey: Survey, machine: Machine, data: Tree, given: Preprocess | No
     classes, parts = _classes(survey, given), deal(len(cases))
     train, validation, test = parts
     choice, hurried = choose_grid(survey.source, cases, classes, budget, STEPS, test, given)
-    seconds = _seconds(choice, budget, parts)
+    every = max(1, round(EVERY / ceil(train / choice.batch)))
+    seconds = _seconds(choice, budget, parts, _schedule(choice, every, schedule or {}))
     grid = f"{' x '.join(map(str, choice.grid))} voxels of {' x '.join(f'{edge:.3g}' for edge in choice.spacing)} mm"
     permitted = f"Highest Dice that this grid permits: {choice.dice:.2f}"
     worst = f"label {choice.worst}" if choice.worst.isdecimal() else choice.worst
@@ -111,7 +115,7 @@ def propose(survey: Survey, machine: Machine, data: Tree, given: Preprocess | No
         _preprocess(choice, classes, survey, permitted, hurried),
         *_network(survey, classes),
         *_split(parts, survey),
-        *_training(choice, parts, budget, cost),
+        *_training(choice, parts, budget, every, cost),
     ]
     return Proposal(settings, summary)
 
@@ -211,13 +215,14 @@ def _split(parts: tuple[int, int, int], survey: Survey) -> Iterator[Setting]:
     yield Setting("test", test)
 
 
-def _training(choice: GridChoice, parts: tuple[int, int, int], budget: Budget, cost: str) -> Iterator[Setting]:
+def _training(
+    choice: GridChoice, parts: tuple[int, int, int], budget: Budget, every: int, cost: str
+) -> Iterator[Setting]:
     if choice.patch is not None:
         why = (
             f"Whole scans are too large for a step, or differ in shape; {choice.batch} patches fit, on {budget.place}."
         )
         yield Setting("patch", list(choice.patch), why)
-    every = max(1, round(EVERY / ceil(parts[0] / choice.batch)))
     common = [
         Setting("steps", STEPS, cost),
         Setting("batch_size", choice.batch),
@@ -236,10 +241,19 @@ def _training(choice: GridChoice, parts: tuple[int, int, int], budget: Budget, c
     yield Setting("samples", choice.samples, "Networks drawn from the posterior to predict with.")
 
 
-def _seconds(choice: GridChoice, budget: Budget, parts: tuple[int, int, int]) -> float:
-    _, validation, test = parts
-    passes = validation * STEPS / EVERY + test * choice.samples
-    return budget.training(STEPS, choice.step_voxels) + budget.prediction(
+def _schedule(choice: GridChoice, every: int, asked: Tree) -> Schedule:
+    """Return the schedule of the run: what is proposed, and flags over it."""
+    own = {"steps": STEPS, "batch_size": choice.batch, "validate_every": every}
+    built: Schedule = instantiate(Schedule, without_alternatives(Schedule, merge(own, asked), asked), "schedule")
+    return built
+
+
+def _seconds(choice: GridChoice, budget: Budget, parts: tuple[int, int, int], schedule: Schedule) -> float:
+    train, validation, test = parts
+    epochs = schedule.length(train)
+    passes = validation * (epochs // (schedule.validate_every or epochs + 1)) + test * choice.samples
+    voxels = choice.step_voxels * schedule.batch_size / choice.batch
+    return budget.training(epochs * schedule.batches(train), voxels) + budget.prediction(
         passes, prod(choice.grid), choice.patch is not None
     )
 

@@ -6,9 +6,9 @@ from typing import Annotated
 from torch import nn
 
 from pyro_dwp.nn.check import check_network
+from pyro_dwp.nn.computing import PLAIN, Computing, MemoryFormat, Precision, best_precision
 from pyro_dwp.nn.fcn import FCN
 from pyro_dwp.nn.networks import load_network, read_network, save_network, snapshot_files
-from pyro_dwp.nn.precision import Precision, best_precision, run_in
 from pyro_dwp.nn.slices import slice_by_slice
 from pyro_dwp.nn.unet import UNet
 from pyro_dwp.settings import Offers
@@ -19,13 +19,15 @@ NetworkFactory = Annotated[Callable[[], nn.Module], Offers("pyro_dwp.nn")]
 __all__ = [
     "FCN",
     "NetworkFactory",
+    "PLAIN",
+    "Computing",
+    "MemoryFormat",
     "Precision",
     "best_precision",
     "UNet",
     "check_network",
     "load_network",
     "read_network",
-    "run_in",
     "save_network",
     "slice_by_slice",
     "snapshot_files",

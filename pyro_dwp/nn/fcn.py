@@ -37,7 +37,7 @@ GROUPS = 8
 
 def activate(x: Tensor) -> Tensor:
     """Normalise each group of channels of each image to mean 0 and variance 1, then apply ReLU: (B, C, D, H) → (B, C, D, H)."""
-    return F.relu(F.group_norm(x, math.gcd(GROUPS, x.shape[1])))
+    return F.relu_(F.group_norm(x, math.gcd(GROUPS, x.shape[1])))
 
 
 class FCN(nn.Module):

@@ -6,11 +6,9 @@ for each group of kernels: a mean is multiplied by it, a log scale shifted by it
 Axis letters: K edge of a kernel, T = K^n its entries, L latent dimension, n spatial dimensions.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
-import torch
 from annotated_types import Ge, Le
 from pydantic import PositiveFloat
 from torch import Tensor, nn
@@ -18,15 +16,16 @@ from torch.nn import functional as F
 
 from pyro_dwp.checks import checked
 from pyro_dwp.nn.paper_coders import PaperDecoder, PaperEncoder
+from pyro_dwp.nn.perceptron_coder import MINIMUM_LOG_SCALE, PerceptronCoder
+from pyro_dwp.nn.shallow_coders import ShallowDecoder, ShallowEncoder
 
 Coder = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From kernels to mean and log standard deviation of z, or the other way round."""
 
-Variant = Literal["dense", "paper"]
-MINIMUM_LOG_SCALE = -5.0
+Variant = Literal["shallow", "dense", "paper"]
 
 
-class DenseEncoder(nn.Module):
+class DenseEncoder(PerceptronCoder):
     """r(z|w) by three linear maps with ELU between them.
 
     Args:
@@ -36,24 +35,15 @@ class DenseEncoder(nn.Module):
         hidden: width of the two hidden layers.
 
     Example:
+        >>> import torch
         >>> mean, log_scale = DenseEncoder((5, 5), latent_dim=4)(torch.zeros(2, 3, 25))
         >>> mean.shape, log_scale.shape
         (torch.Size([2, 3, 4]), torch.Size([2, 3, 4]))
     """
 
-    kernel_scale: Tensor
-
-    def __init__(
-        self,
-        kernel_shape: Sequence[int] = (3, 3, 3),
-        latent_dim: int = 6,
-        kernel_scale: float = 1.0,
-        hidden: int = 128,
-    ) -> None:
-        super().__init__()
-        self.kernel_shape, self.latent_dim = tuple(kernel_shape), latent_dim
-        self.layers = _perceptron(math.prod(kernel_shape), hidden, 2 * latent_dim)
-        self.register_buffer("kernel_scale", torch.tensor(float(kernel_scale)))
+    def widths(self, hidden: int) -> list[int]:
+        """Return the widths of input, hidden layers and output."""
+        return [self.entries, hidden, hidden, 2 * self.latent_dim]
 
     def forward(self, kernels: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log standard deviation of r(z|w), (..., L), for kernels (..., T) in units of the weights."""
@@ -61,7 +51,7 @@ class DenseEncoder(nn.Module):
         return mean, log_scale
 
 
-class DenseDecoder(nn.Module):
+class DenseDecoder(PerceptronCoder):
     """p(w|z) by three linear maps with ELU between them; mean and log standard deviation are unbounded above.
 
     The standardised log σ is softplus(a + 5) - 5, never below -5 (σ stays above 0.7 % of the group's scale), so that
@@ -74,24 +64,15 @@ class DenseDecoder(nn.Module):
         hidden: width of the two hidden layers.
 
     Example:
+        >>> import torch
         >>> mean, log_scale = DenseDecoder((5, 5), latent_dim=4)(torch.zeros(2, 3, 4))
         >>> mean.shape, log_scale.shape
         (torch.Size([2, 3, 25]), torch.Size([2, 3, 25]))
     """
 
-    kernel_scale: Tensor
-
-    def __init__(
-        self,
-        kernel_shape: Sequence[int] = (3, 3, 3),
-        latent_dim: int = 6,
-        kernel_scale: float = 1.0,
-        hidden: int = 128,
-    ) -> None:
-        super().__init__()
-        self.kernel_shape, self.latent_dim = tuple(kernel_shape), latent_dim
-        self.layers = _perceptron(latent_dim, hidden, 2 * math.prod(kernel_shape))
-        self.register_buffer("kernel_scale", torch.tensor(float(kernel_scale)))
+    def widths(self, hidden: int) -> list[int]:
+        """Return the widths of input, hidden layers and output."""
+        return [self.latent_dim, hidden, hidden, 2 * self.entries]
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log standard deviation of p(w|z), (..., T), for z (..., L), in units of the weights."""
@@ -125,26 +106,21 @@ def build_coders(
     """Return an encoder and a decoder of one variant, freshly initialised.
 
     Args:
-        variant: "paper" (appendix B of the paper) or "dense".
+        variant: "shallow" (one hidden layer, which knows a kernel's size), "dense" (two) or "paper" (appendix B of the paper).
         kernel_shape: (K, ..., K).
         latent_dim: L.
         kernel_scale: standardises the kernels; for "paper", 1 is the paper as printed.
-        hidden: width of the hidden layers; "dense" only.
+        hidden: width of the hidden layers; without effect on "paper".
 
     Raises:
         ConfigError: if the variant is unknown, a number is outside its range, or the paper's coders do not fit the shape.
 
     Example:
-        >>> [sum(p.numel() for p in build_coders(name).parameters()) for name in ("paper", "dense")]
-        [962414, 46018]
+        >>> [sum(p.numel() for p in build_coders(name).parameters()) for name in ("paper", "dense", "shallow")]
+        [962414, 46018, 13251]
     """
     sizes = (kernel_shape, latent_dim, kernel_scale)
     if variant == "paper":
         return KernelCoders(PaperEncoder(*sizes), PaperDecoder(*sizes), latent_dim)
-    return KernelCoders(DenseEncoder(*sizes, hidden), DenseDecoder(*sizes, hidden), latent_dim)
-
-
-def _perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(inputs, hidden), nn.ELU(), nn.Linear(hidden, hidden), nn.ELU(), nn.Linear(hidden, outputs)
-    )
+    encoder, decoder = {"shallow": (ShallowEncoder, ShallowDecoder), "dense": (DenseEncoder, DenseDecoder)}[variant]
+    return KernelCoders(encoder(*sizes, hidden), decoder(*sizes, hidden), latent_dim)

@@ -145,7 +145,7 @@ def _paper_ndim(kernel_shape: Sequence[int]) -> int:
     if tuple(kernel_shape) not in ((3, 3), (3, 3, 3)):
         raise ConfigError(
             "The paper's kernel coders take kernels of shape (3, 3) or (3, 3, 3), but received "
-            f"{tuple(kernel_shape)}. Use the dense coders for other shapes."
+            f"{tuple(kernel_shape)}. Use the shallow coders for other shapes."
         )
     return len(kernel_shape)
 

@@ -8,6 +8,7 @@ Axis letters: B batch, C channel, D H W voxels, O I output and input channels.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Le, MaxLen, MinLen
@@ -16,12 +17,14 @@ from torch.nn import functional as F
 
 from pyro_dwp.checks import checked
 from pyro_dwp.errors import ConfigError
+from pyro_dwp.nn.layers import Mix2d, Mix3d, activate, join
+from pyro_dwp.nn.recompute import Recomputing
 from pyro_dwp.nn.slices import slice_by_slice
 
 Channels = Annotated[int, Ge(1), Le(4096)]
 
 CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
-INTERPOLATION = {2: "bilinear", 3: "trilinear"}
+PROJECTIONS = {2: Mix2d, 3: Mix3d}  # of 1-voxel kernels
 
 
 def convolution(ndim: int, in_channels: int, out_channels: int, size: int = 3, stride: int = 1) -> nn.Module:
@@ -34,14 +37,10 @@ def convolution(ndim: int, in_channels: int, out_channels: int, size: int = 3, s
         size: edge of the kernel, in voxels; odd.
         stride: step of the kernel, in voxels.
     """
-    layer = CONVOLUTIONS[ndim](in_channels, out_channels, size, stride=stride, padding=size // 2, bias=False)
+    kind = (CONVOLUTIONS if size > 1 else PROJECTIONS)[ndim]
+    layer = kind(in_channels, out_channels, size, stride=stride, padding=size // 2, bias=False)
     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     return layer
-
-
-def activate(x: Tensor) -> Tensor:
-    """Normalise each channel of each case to mean 0 and variance 1, then apply ReLU: (B, C, ...) → (B, C, ...)."""
-    return F.relu(F.instance_norm(x))
 
 
 class DownBlock(nn.Module):
@@ -60,7 +59,7 @@ class DownBlock(nn.Module):
         """Return features on the same grid, or half of it: (B, I, ...) → (B, O, ...)."""
         active = activate(x)
         shortcut = x if self.down is None else self.down(active)
-        return shortcut + self.conv_2(activate(self.conv_1(active)))
+        return self.conv_2(activate(self.conv_1(active))).add_(shortcut)
 
 
 class UpBlock(nn.Module):
@@ -68,7 +67,6 @@ class UpBlock(nn.Module):
 
     def __init__(self, ndim: int, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.mode = INTERPOLATION[ndim]
         self.reduce = convolution(ndim, in_channels, out_channels, size=1)
         self.conv_1 = convolution(ndim, out_channels, out_channels)
         self.conv_2 = convolution(ndim, out_channels, out_channels)
@@ -80,9 +78,8 @@ class UpBlock(nn.Module):
             x: features on a grid half as fine, (B, I, ...).
             skip: of the encoder, (B, O, ...).
         """
-        x = self.reduce(activate(x))
-        x = skip + F.interpolate(x, scale_factor=2, mode=self.mode, align_corners=True)
-        return x + self.conv_2(activate(self.conv_1(activate(x))))
+        x = join(self.reduce(activate(x)), skip)
+        return self.conv_2(activate(self.conv_1(activate(x)))).add_(x)
 
 
 class UNet(nn.Module):
@@ -95,6 +92,8 @@ class UNet(nn.Module):
         classes: C of the output, background included.
         channels: width of the full-resolution stem, then of each level below it. Four widths are three levels.
         ndim: 3 for volumes; 2 for images, and for volumes whose slices across the last axis are segmented one by one.
+        recompute: whether the backward pass computes activations again instead of keeping them (activation checkpointing):
+            less memory and more time, for volumes that would not fit otherwise.
 
     Raises:
         ConfigError: if `ndim` is neither 2 nor 3, `channels` has fewer than two widths, or a number is outside its range.
@@ -118,8 +117,10 @@ class UNet(nn.Module):
         classes: Annotated[int, Ge(2), Le(4096)] = 2,
         channels: Annotated[Sequence[Channels], MinLen(2), MaxLen(12)] = (16, 32, 32, 64),
         ndim: Literal[2, 3] = 3,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
+        self.recompute = recompute
         self.in_channels, self.classes, self.channels, self.ndim = in_channels, classes, tuple(channels), ndim
         self.levels = len(channels) - 1
         self.init_conv = convolution(ndim, in_channels, channels[0])
@@ -172,10 +173,11 @@ class UNet(nn.Module):
                 "or fewer levels (channels)."
             )
         padding = [extra for edge in reversed(grid) for extra in (0, -edge % 2**self.levels)]
-        *skips, x = self.encode(F.pad(x, padding, mode="replicate") if any(padding) else x)
-        for step, skip in enumerate(reversed(skips)):
-            x = self.get_submodule(f"up{step + 1}")(x, skip)
-        logits = self.final_conv(activate(x))
+        with Recomputing(activate, join) if self.recompute else nullcontext():
+            *skips, x = self.encode(F.pad(x, padding, mode="replicate") if any(padding) else x)
+            for step, skip in enumerate(reversed(skips)):
+                x = self.get_submodule(f"up{step + 1}")(x, skip)
+        logits = self.final_conv(activate(x))  # the backward pass begins here, and would compute it again at once
         return logits[(..., *(slice(edge) for edge in grid))]
 
     def kernel_groups(self) -> dict[str, str]:

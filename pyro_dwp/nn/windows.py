@@ -21,6 +21,21 @@ WindowBatch = Annotated[int, Ge(1), Le(10_000)]
 
 SIGMA = 0.125  # standard deviation of a window's Gaussian, in edges
 FLOOR = 1e-3  # its smallest weight along an axis; the largest is 1
+PASS = {"cpu": 2**18, "cuda": 2**21}  # voxels of a pass, of which more gain nothing; the second is assumed
+
+
+def at_once(grid: Sequence[int], device: torch.device | str) -> int:
+    """Return how many volumes a pass without gradients takes together, at least 1.
+
+    Args:
+        grid: edges of each, voxels.
+        device: where the network computes.
+
+    Example:
+        >>> at_once((32, 32, 32), "cpu"), at_once((64, 64, 64), "cpu")
+        (8, 1)
+    """
+    return max(1, PASS.get(torch.device(device).type, PASS["cpu"]) // math.prod(grid))
 
 
 def fit_window(window: Sequence[int], grid: Sequence[int]) -> tuple[int, ...]:
@@ -47,7 +62,7 @@ def class_probabilities(
     image: Tensor,
     window: Sequence[int] | None = None,
     overlap: Overlap = 0.25,
-    batch: WindowBatch = 1,
+    batch: WindowBatch | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
     """Return softmax(network(image)), computed at once or stitched from overlapping windows.
@@ -65,8 +80,9 @@ def class_probabilities(
         image: (C, D, H, W), or (C, H, W) for a network on slices.
         window: edges of a window, voxels; None for the whole volume.
         overlap: fraction of a window's edge shared with its neighbour, in [0, 1).
-        batch: windows per pass through the network.
-        device: where the network computes, to which one pass at a time is moved; None computes where the image is.
+        batch: windows per pass through the network; None takes `at_once`.
+        device: where the network computes, to which one pass at a time is moved; None computes where the image is. Nothing is
+            moved or waited for if the image is there.
 
     Returns:
         Probabilities, (classes, D, H, W), where the image is.
@@ -79,8 +95,8 @@ def class_probabilities(
     place = image.device if device is None else device
     if size == grid:
         return network(image[None].to(place)).softmax(dim=1)[0].to(image.device)
-    axes = [_axis_windows(n, p, overlap) for n, p in zip(grid, size, strict=True)]
-    windows = list(product(*axes))
+    axes = [_axis_windows(n, p, overlap, image.device) for n, p in zip(grid, size, strict=True)]
+    windows, batch = list(product(*axes)), batch or at_once(size, place)
     stitched = torch.empty(0)
     for first in range(0, len(windows), batch):
         chosen = windows[first : first + batch]
@@ -89,12 +105,12 @@ def class_probabilities(
         if not first:
             stitched = found.new_zeros(found.shape[1], *grid)
         for part, window_axes, probability in zip(inside, chosen, found, strict=True):
-            weights = torch.meshgrid(*(weight.to(found) for _, weight in window_axes), indexing="ij")
+            weights = torch.meshgrid(*(weight.to(found.dtype) for _, weight in window_axes), indexing="ij")
             stitched[part] += probability * math.prod(weights, start=1)
     return stitched
 
 
-def _axis_windows(voxels: int, edge: int, overlap: float) -> list[tuple[slice, Tensor]]:
+def _axis_windows(voxels: int, edge: int, overlap: float, device: torch.device) -> list[tuple[slice, Tensor]]:
     """Return the windows along an axis, with the share that each of their voxels has in the average, float64 (edge,)."""
     last, step = voxels - edge, max(1, int(edge * (1 - overlap)))
     inside = [slice(start, start + edge) for start in [*range(0, last, step), last]]
@@ -102,4 +118,4 @@ def _axis_windows(voxels: int, edge: int, overlap: float) -> list[tuple[slice, T
     total = torch.zeros(voxels, dtype=torch.float64)
     for part in inside:
         total[part] += gaussian
-    return [(part, gaussian / total[part]) for part in inside]
+    return [(part, (gaussian / total[part]).to(device)) for part in inside]

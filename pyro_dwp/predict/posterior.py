@@ -85,7 +85,7 @@ def posterior_predictive(
     seed: int,
     window: Sequence[int] | None = None,
     overlap: Overlap = 0.25,
-    batch: WindowBatch = 1,
+    batch: WindowBatch | None = None,
     device: torch.device | str | None = None,
 ) -> Prediction:
     """Average the class probabilities of `samples` networks, drawn from the posterior one after the other.
@@ -101,7 +101,7 @@ def posterior_predictive(
         seed: of all draws.
         window: edges of a sliding window, voxels; None for the whole volume at once.
         overlap: fraction of a window's edge shared with its neighbour, in [0, 1).
-        batch: windows per pass through the network.
+        batch: windows per pass through the network; None takes as many as are fastest.
         device: of the networks, to which one pass at a time is moved; None if they are where the image is.
 
     Returns:

@@ -6,15 +6,20 @@ Axis letters: C channels or classes, D H W voxels of the scan, d h w voxels of t
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
+from torch import Tensor
 
 from pyro_dwp.data import Image, Prepared, Preprocess, Scan, Sequences, Spacing
 from pyro_dwp.errors import ConfigError
 from pyro_dwp.metrics import entropy, tempered
 from pyro_dwp.nn.windows import Network
-from pyro_dwp.predict.posterior import Prediction, posterior_predictive
+from pyro_dwp.predict.posterior import Prediction, posterior_predictive, seeded
 from pyro_dwp.predict.postprocess import Postprocess
+
+KEPT = 10  # networks that are kept for the next scan; a step of `mean_field` holds eight times the weights, with Adam's moments
+VOLUMES = 32  # times one channel of an image that a prediction may take on a GPU
 
 
 def on_scan_grid(
@@ -55,14 +60,17 @@ def on_scan_grid(
 class Predictor:
     """What stands between a scan and its prediction: the posterior, the preprocessing, and how samples are drawn.
 
+    Every scan sees the same networks. Up to 10 of them are drawn with the first scan and kept; more are drawn again for each
+    scan, so that memory does not grow with their number. A posterior that has been trained further needs a new predictor.
+
     Args:
         draw: returns one sampled network, see `posterior_predictive`.
         preprocess: as in training.
         samples: posterior samples S, 1 to 10,000.
-        seed: of the samples; every scan sees the same networks.
+        seed: of the samples.
         window: edges of a sliding window on the network's grid, voxels; None for the whole volume at once.
         overlap: share of a window's edge that it has in common with its neighbour.
-        batch: windows per pass through a network.
+        batch: windows per pass through a network; None takes as many as are fastest.
         device: of the networks that `draw` returns.
         postprocess: what is done to the mask on the scan's grid; None leaves the most probable classes.
         temperature: of the probabilities, as `calibrate` fits it; 1 leaves them as they are.
@@ -78,7 +86,7 @@ class Predictor:
     seed: int = 0
     window: Sequence[int] | None = None
     overlap: float = 0.25
-    batch: int = 1
+    batch: int | None = None
     device: torch.device | str = "cpu"
     postprocess: Postprocess | None = None
     temperature: float = 1.0
@@ -111,12 +119,25 @@ class Predictor:
         """
         scan = self.scan(image, spacing)
         prepared = self.preprocess.apply(replace(scan, label=None))
-        image = prepared.image if self.window else prepared.image.to(self.device)  # windows are moved one by one
-        prediction = posterior_predictive(
-            self.draw, image, self.samples, self.seed, self.window, self.overlap, self.batch, self.device
-        )
+        draw = self.draw if self.samples > KEPT else iter(self._networks).__next__
+        how = self.samples, self.seed, self.window, self.overlap, self.batch, self.device
+        prediction = posterior_predictive(draw, self._placed(prepared.image), *how)
         found = on_scan_grid(prediction, prepared, self.preprocess, self.temperature)
         if self.postprocess is None:
             return found
         structures = self.preprocess.classes_of_structures(len(found.probability))
         return replace(found, processed=self.postprocess.apply(found.probability, structures, scan.voxel_ml))
+
+    @cached_property
+    def _networks(self) -> list[Network]:
+        """All networks, as `posterior_predictive` would draw them."""
+        with seeded(self.seed, torch.device(self.device)), torch.no_grad():
+            return [self.draw() for _ in range(self.samples)]
+
+    def _placed(self, image: Tensor) -> Tensor:
+        """Return an image where its sums are kept: on the device, or on the CPU if a GPU cannot hold them beside a window."""
+        device = torch.device(self.device)
+        if self.window is not None and device.type == "cuda":
+            sums = VOLUMES * image[0].numel() * image.element_size()
+            return image.to(device) if sums < torch.cuda.mem_get_info(device)[0] else image
+        return image.to(device)

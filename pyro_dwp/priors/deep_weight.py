@@ -69,9 +69,9 @@ class DeepWeightDensity(GroupDensity):
 
     Args:
         kernel_shape: (K, ..., K).
-        variant: "paper" or "dense", see `build_coders`.
+        variant: "shallow", "dense" or "paper", see `build_coders`.
         latent: L.
-        hidden: width of the hidden layers, "dense" only.
+        hidden: width of the hidden layers; without effect on "paper".
         kernel_scale: standardises the kernels; stored with encoder and decoder.
     """
 
@@ -82,7 +82,7 @@ class DeepWeightDensity(GroupDensity):
     def __init__(
         self,
         kernel_shape: KernelShape,
-        variant: Variant = "dense",
+        variant: Variant = "shallow",
         latent: Latent = 6,
         hidden: Hidden = 128,
         kernel_scale: PositiveFloat = 1.0,
@@ -136,16 +136,16 @@ class DeepWeightFit(Fit):
     """Variational autoencoder of kernels by SVI: its decoder is the deep weight prior.
 
     Args:
-        variant: "dense" (matrix products, unbounded scale) or "paper" (appendix B of the paper, tanh heads).
+        variant: "shallow" (one hidden layer, which knows a kernel's size), "dense" (two) or "paper" (its appendix B, tanh heads).
         latent: dimension of the latent z.
-        hidden: width of the dense variant's two hidden layers; without effect on the paper's.
+        hidden: width of the hidden layers; without effect on the paper's.
         standardise: divide each group's kernels by the root mean square of their entries. The paper does not.
     """
 
     # It overfits little, and having one network fewer to fit costs more.
     validates_on: ClassVar[Literal["networks", "kernels"]] = "kernels"
 
-    variant: Variant = "dense"
+    variant: Variant = "shallow"
     latent: Latent = 6
     hidden: Hidden = 128
     standardise: bool = True

@@ -22,7 +22,6 @@ References:
     Dempster, Laird, Rubin 1977. Fraley, Raftery 2007, Bayesian regularization for normal mixture estimation.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,11 +31,11 @@ from typing import Annotated, Literal
 import torch
 from annotated_types import Ge, Le
 from pydantic import PositiveFloat
-from pyro.distributions import Categorical, MixtureSameFamily, MultivariateNormal, TorchDistribution
+from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from pyro_dwp.checks import checked, checked_dataclass
-from pyro_dwp.distributions import Reshaped
+from pyro_dwp.distributions import GaussianMixture, Reshaped
 from pyro_dwp.errors import DataError
 from pyro_dwp.kernels.densities import cholesky, fit_gaussian, flat_kernels
 from pyro_dwp.priors.density import Fit, Fitted, GroupDensity, KernelShape, Trainer
@@ -83,7 +82,7 @@ class MixtureDensity(GroupDensity):
         density = cls(kernel_shape, len(mixture.log_weights))
         density.log_weights.copy_(mixture.log_weights)
         density.means.copy_(mixture.means)
-        density.scale_tril.copy_(mixture.factors)
+        density.scale_tril.copy_(mixture.scale_tril)
         return density
 
     @property
@@ -103,8 +102,7 @@ class MixtureDensity(GroupDensity):
 
     def distribution(self, group: str = "") -> TorchDistribution:
         """Return the fitted distribution of one kernel."""
-        components = MultivariateNormal(self.means, scale_tril=self.scale_tril)
-        return Reshaped(MixtureSameFamily(Categorical(logits=self.log_weights), components), self.kernel_shape)
+        return Reshaped(GaussianMixture(self.log_weights, self.means, self.scale_tril), self.kernel_shape)
 
 
 class Mixture(LearnedPrior):
@@ -155,35 +153,6 @@ class MixtureFit(Fit):
         every, steps = torch.cat([kernels, others]), max(trial.steps, 1)
         found = fit_mixture(every, every, *settings, steps, trainer.seed, trial.start)
         return Fitted(MixtureDensity.of(training.shape[1:], found.mixture), steps, monotonic() - start)
-
-
-@dataclass(frozen=True)
-class GaussianMixture:
-    """A mixture of Gaussians.
-
-    Args:
-        log_weights: log π, (K,).
-        means: (K, T).
-        factors: lower Cholesky factors of the covariances, (K, T, T).
-    """
-
-    log_weights: Tensor
-    means: Tensor
-    factors: Tensor
-
-    def log_joint(self, kernels: Tensor) -> Tensor:
-        """Return log π_k + log N(w; m_k, S_k) in nats for kernels (n, T): (n, K)."""
-        components, entries = self.means.shape
-        eye = torch.eye(entries, dtype=self.factors.dtype).expand_as(self.factors)
-        whitener = torch.linalg.solve_triangular(self.factors, eye, upper=False)
-        offset = (whitener @ self.means[..., None]).squeeze(-1)
-        white = (kernels @ whitener.flatten(0, 1).T).view(-1, components, entries) - offset
-        log_volume = self.factors.diagonal(dim1=1, dim2=2).log().sum(1) + 0.5 * entries * math.log(2 * math.pi)
-        return self.log_weights - log_volume - 0.5 * white.square().sum(-1)
-
-    def log_density(self, kernels: Tensor) -> Tensor:
-        """Return log p(w) in nats, exact: (n, T) → (n,)."""
-        return torch.cat([self.log_joint(chunk).logsumexp(1) for chunk in kernels.split(CHUNK)])
 
 
 @dataclass(frozen=True)
@@ -258,7 +227,7 @@ def fit_mixture(
     best.run(steps - TRIAL_STEPS)
     found, log_volume = best.mixture, float(whole.factor.diagonal().log().sum())
     mixture = GaussianMixture(
-        found.log_weights, found.means @ whole.factor.T + whole.mean, whole.factor @ found.factors
+        found.log_weights, found.means @ whole.factor.T + whole.mean, whole.factor @ found.scale_tril
     )
     validated = [value - log_volume for value in best.validation]
     return EMResult(mixture, best.objective, validated, best.steps, chosen)
@@ -272,7 +241,7 @@ class _Ascent:
         hard = torch.nn.functional.one_hot(assignment, components).to(kernels.dtype)
         self.current = self.mixture = _maximise(_moments(kernels.split(CHUNK), hard.split(CHUNK)), shrinkage)
         self.objective: list[float] = []
-        self.validation = [float(self.current.log_density(others).mean())]
+        self.validation = [float(_log_density(self.current, others).mean())]
         self.best, self.steps = self.validation[0], 0
 
     def run(self, steps: int) -> None:
@@ -280,7 +249,7 @@ class _Ascent:
         for step in range(1, steps + 1):
             self.objective.append(self._step())
             if step % VALIDATE_EVERY == 0 or step == steps:
-                self.validation.append(float(self.current.log_density(self.others).mean()))
+                self.validation.append(float(_log_density(self.current, self.others).mean()))
                 gain = self.validation[-1] - self.best
                 if gain > 0:
                     self.best, self.mixture, self.steps = self.validation[-1], self.current, len(self.objective)
@@ -339,10 +308,14 @@ def _maximise(moments: tuple[Tensor, Tensor, Tensor], shrinkage: float) -> Gauss
     return GaussianMixture(weights.log(), means, cholesky(pulled / (count + shrinkage * entries)[:, None, None]))
 
 
+def _log_density(mixture: GaussianMixture, kernels: Tensor) -> Tensor:
+    """Return log p(w) in nats, exact: (n, T) → (n,)."""
+    return torch.cat([mixture.log_prob(chunk) for chunk in kernels.split(CHUNK)])
+
+
 def _penalty(mixture: GaussianMixture, shrinkage: float) -> float:
     entries = mixture.means.shape[1]
-    eye = torch.eye(entries, dtype=mixture.means.dtype).expand_as(mixture.factors)
-    whitener = torch.linalg.solve_triangular(mixture.factors, eye, upper=False)
+    whitener = mixture.whitener()
     distances = (whitener @ mixture.means[..., None]).square().sum((1, 2))
-    spread = 2 * mixture.factors.diagonal(dim1=1, dim2=2).log().sum(1) + whitener.square().sum((1, 2))
+    spread = 2 * mixture.scale_tril.diagonal(dim1=1, dim2=2).log().sum(1) + whitener.square().sum((1, 2))
     return float((shrinkage * (mixture.log_weights - 0.5 * distances - 0.5 * entries * spread)).sum())

@@ -29,7 +29,7 @@ class PriorRow:
         exact: True if the gains are exact, False if they are lower bounds.
         parameters: number of fitted values in all groups; 0 for a prior of which only the scale is matched.
         fit_seconds: wall time of the fit; None for a prior that is not fitted.
-        step_seconds: wall time of an SVI step under this prior; None if it was not measured.
+        step_seconds: time of an SVI step, CPU time on a CPU, under this prior; None if it was not measured.
     """
 
     name: str
@@ -67,7 +67,7 @@ def fitted_row(title: str, metrics: Mapping[str, Any], step_seconds: float | Non
     Args:
         title: of the prior.
         metrics: metrics.json of the fit.
-        step_seconds: wall time of an SVI step under the prior; None if it was not measured.
+        step_seconds: time of an SVI step, CPU time on a CPU, under the prior; None if it was not measured.
     """
     gains = {row["group"]: Estimate(**row["learned"]) for row in metrics["nats_per_kernel"]}
     parameters, seconds = (sum(metrics[name].values()) for name in ("parameters", "seconds"))

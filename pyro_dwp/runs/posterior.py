@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pyro_dwp.data import Preprocess, Sequences
 from pyro_dwp.errors import CheckpointError, ConfigError
 from pyro_dwp.files import check_header, read_json
-from pyro_dwp.nn import Precision
+from pyro_dwp.nn import Computing, MemoryFormat, Precision
 from pyro_dwp.predict import Calibration, Postprocess, Predictor
 from pyro_dwp.runs.cases import SEQUENCES, SITES
 from pyro_dwp.runs.folder import CONFIG, read_config
@@ -25,6 +25,7 @@ class Facts(BaseModel, extra="allow"):
     """What `load_posterior` takes from a run's config as it is; the rest is checked as it is built."""
 
     precision: Precision = None
+    memory_format: MemoryFormat = "contiguous"
     samples: PositiveInt = 1
     patch: list[PositiveInt] | None = None
 
@@ -149,7 +150,7 @@ def load_posterior(folder: Path | str, device: torch.device | str = "cpu") -> Po
     random = read_json(folder / SITES, "the weight sites of a run", cure, CheckpointError)
     network = instantiate(Callable[[], nn.Module], config["network"], "network")()
     sites = weight_sites(network, expose=lambda site: site.name in random) if random else {}
-    functional = FunctionalNetwork(network, sites, facts.precision)
+    functional = FunctionalNetwork(network, sites, Computing(facts.precision, facts.memory_format))
     load_module(folder, "network", functional)
     guide: nn.Module = NoGuide()
     if random:

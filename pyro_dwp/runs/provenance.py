@@ -11,7 +11,7 @@ from typing import Any
 from pyro_dwp.settings import Call
 from pyro_dwp.train.ranks import launched
 
-PACKAGES = ("pyro-dwp", "torch", "pyro-ppl", "monai", "numpy")
+PACKAGES = ("pyro-dwp", "torch", "pyro-ppl", "numpy", "scipy")
 
 
 def provenance(call: Call) -> dict[str, Any]:

@@ -105,9 +105,8 @@ def resolve(
     own = {name: setting_names(it.base, it.given) for name, it in flat.items()}
     legal = setting_names(target, slot.given)
     if unknown := next((key for key in tree if key not in legal), None):
-        below = {
-            key: f"{n}.{key}" for n, hint, _ in parameters if is_dataclass(hint) for key, *_ in parameters_of(hint)
-        }
+        nested = [(n, hint) for n, hint, _ in parameters if inspect.isclass(hint) and is_dataclass(hint)]
+        below = {key: f"{n}.{key}" for n, hint in nested for key, *_ in parameters_of(hint)}
         meant = f"Did you mean {prefix}{below[unknown]}?" if unknown in below else suggest(str(unknown), legal)
         name = f"{prefix}{unknown}" if str(unknown).isprintable() else f"{prefix}{unknown!a}"
         raise ConfigError(f"{name}: there is no such setting. {meant}")

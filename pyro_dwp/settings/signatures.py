@@ -8,8 +8,9 @@ parameter annotated `Annotated[Machine, Flat()]` are settings without a prefix, 
 """
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
@@ -93,8 +94,9 @@ def slot_of(hint: Any) -> Slot | None:
     return None
 
 
-def parameters_of(target: Any, given: int = 0) -> Iterator[tuple[str, Any, Any]]:
-    """Yield name, annotation and default (`MISSING` where there is none) of each setting of a class or function.
+@lru_cache(maxsize=1024)
+def parameters_of(target: Any, given: int = 0) -> tuple[tuple[str, Any, Any], ...]:
+    """Return name, annotation and default (`MISSING` where there is none) of each setting of a class or function.
 
     The first `given` arguments are not settings; ConfigError is raised if it takes fewer.
     """
@@ -103,8 +105,7 @@ def parameters_of(target: Any, given: int = 0) -> Iterator[tuple[str, Any, Any]]
     named = [it for it in found if it.kind in (it.POSITIONAL_OR_KEYWORD, it.KEYWORD_ONLY)]
     if len(named) < given and len(named) == len(found):
         raise ConfigError(f"{public_path(target)} is called with {given} argument(s), but takes {len(named)}.")
-    for parameter in named[given:]:
-        yield parameter.name, hints.get(parameter.name, Any), parameter.default
+    return tuple((it.name, hints.get(it.name, Any), it.default) for it in named[given:])
 
 
 def marks_of(hint: Any, kind: type[Mark]) -> list[Mark]:
@@ -117,12 +118,13 @@ def positional_names(target: Any) -> list[str]:
     return [name for name, hint, _ in parameters_of(target) if marks_of(hint, Positional)]
 
 
-def setting_names(target: Any, given: int = 0) -> list[str]:
+@lru_cache(maxsize=1024)
+def setting_names(target: Any, given: int = 0) -> tuple[str, ...]:
     """Return the names of the settings of a class or function whose first `given` arguments come from its caller."""
-    names = []
+    names: list[str] = []
     for name, hint, _ in parameters_of(target, given):
         if (slot := slot_of(hint)) and slot.flat:
             names += setting_names(slot.base, slot.given)
         elif hint is not Call:
             names.append(name)
-    return names
+    return tuple(names)

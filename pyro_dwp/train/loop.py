@@ -6,9 +6,7 @@ the order of an epoch depends on (seed, epoch) alone, and a checkpoint holds wei
 numbers as they were at the end of an epoch. Several processes may share the steps of a run, see `ranks.py`.
 """
 
-import math
 import time
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,10 +22,11 @@ from pyro_dwp.files import check_header
 from pyro_dwp.train import checkpoint
 from pyro_dwp.train.history import FILE as HISTORY
 from pyro_dwp.train.history import History, Row
-from pyro_dwp.train.nonfinite import CURES, diverged
+from pyro_dwp.train.nonfinite import CURES
 from pyro_dwp.train.progress import Display
 from pyro_dwp.train.ranks import Ranks
 from pyro_dwp.train.schedule import RateRule, Schedule
+from pyro_dwp.train.step_values import StepValues
 
 RULE_STATE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
 
@@ -57,8 +56,11 @@ class Task(Protocol):
     modules: dict[str, nn.Module]
     optimiser: Optimizer
 
-    def step(self, indices: Tensor) -> dict[str, float]:
-        """Take one optimisation step on the items of these indices, (B,) int64; return "loss" and its parts."""
+    def step(self, indices: Tensor) -> Mapping[str, float | Tensor]:
+        """Take one optimisation step on the items of these indices, (B,) int64; return "loss" and its parts.
+
+        Tensors, (), on a GPU are read when the epoch is over, so that no step waits for the one before.
+        """
         ...
 
     def validate(self) -> dict[str, float]:
@@ -220,15 +222,13 @@ def _epoch(
     """Train one epoch, validate if it is due, lower the rate if needed, and return the row of the history."""
     start = time.monotonic()
     rates = {str(group.get("name", i)): group["lr"] for i, group in enumerate(task.optimiser.param_groups)}
-    sums: dict[str, float] = defaultdict(float)
+    steps = StepValues(number)
     ranks.seed(seed, number)
-    for batch, indices in enumerate(epoch_order(task.size, seed, number).split(schedule.batch_size), start=1):
+    for indices in epoch_order(task.size, seed, number).split(schedule.batch_size):
         values = task.step(ranks.share(indices))
-        if not math.isfinite(values["loss"]):
-            raise TrainingError(diverged(values, number, batch))
-        for name, value in values.items():
-            sums[name] += value * ranks.weight * len(indices)
+        steps.add(values, ranks.weight * len(indices))
         display.step()
+    sums = steps.sums()
     per_step = (time.monotonic() - start) / schedule.batches(task.size)
     training = {name: total / task.size for name, total in ranks.total(sums).items()}
     due = schedule.validates(number)

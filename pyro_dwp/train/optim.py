@@ -16,6 +16,11 @@ from pyro_dwp.errors import ConfigError
 from pyro_dwp.train.ranks import Ranks
 
 
+def is_fused(parameters: Iterable[Tensor]) -> bool:
+    """Tell whether torch has Adam as one fused operation for these parameters, on whose devices it is several times faster."""
+    return all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
+
+
 class JointAdam(PyroOptim):
     """Adam over named groups of modules, each with its own learning rate, as one torch optimiser.
 
@@ -68,9 +73,7 @@ class JointAdam(PyroOptim):
         ]
         if not collected:
             raise ConfigError(f"An optimiser needs parameters, but the groups {sorted(groups)} hold none to train.")
-        self.optimiser = torch.optim.Adam(
-            collected, weight_decay=weight_decay, fused=all(p.is_cuda for p in self._known.values()) or None
-        )
+        self.optimiser = torch.optim.Adam(collected, weight_decay=weight_decay, fused=is_fused(self._known.values()))
 
     def _collect(self, modules: Iterable[nn.Module]) -> list[Tensor]:
         """Claim the parameters that no earlier group holds."""

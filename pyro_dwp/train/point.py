@@ -1,7 +1,9 @@
 """Point training of a network on labelled cases: the source networks, and the baseline from a random start."""
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
+from functools import partial, reduce
+from itertools import groupby
+from math import ceil
 from statistics import fmean
 
 import torch
@@ -12,14 +14,21 @@ from pyro_dwp.checks import checked
 from pyro_dwp.data import Augment, Batch, Patches, Prepared, draw_patch, stack
 from pyro_dwp.likelihoods import dice_cross_entropy, loss_of_sums, loss_sums
 from pyro_dwp.metrics import dice, mean_score
-from pyro_dwp.nn import Precision, run_in
-from pyro_dwp.nn.windows import Network, class_probabilities
+from pyro_dwp.nn import PLAIN, Computing
+from pyro_dwp.nn.windows import Network, at_once, class_probabilities, fit_window
+from pyro_dwp.train.optim import is_fused
 
 WHOLE = Patches()
 SLAB = 2**22  # voxels that are scored at a time
 
 
-def minibatch(cases: Sequence[Prepared], indices: Tensor, augment: Augment | None, patches: Patches = WHOLE) -> Batch:
+def minibatch(
+    cases: Sequence[Prepared],
+    indices: Tensor,
+    augment: Augment | None,
+    patches: Patches = WHOLE,
+    device: torch.device | str = "cpu",
+) -> Batch:
     """Return the cases of these indices as a batch, each of them cut to a random patch, which is then augmented.
 
     Args:
@@ -27,9 +36,10 @@ def minibatch(cases: Sequence[Prepared], indices: Tensor, augment: Augment | Non
         indices: (B,), int64.
         augment: varies a case; None takes it as it is.
         patches: how they are drawn; without edges whole cases are taken.
+        device: of the batch, where it is augmented.
     """
-    cut = [draw_patch(cases[i], patches) for i in indices.tolist()]
-    return stack([augment(patch) for patch in cut] if augment else cut)
+    cut = [draw_patch(cases[i], patches).to(device) for i in indices.tolist()]
+    return stack([augment(patch) for patch in cut] if augment else cut).to(device)
 
 
 class PointTask:
@@ -42,7 +52,7 @@ class PointTask:
         learning_rate: Adam's, per step; dimensionless.
         weight_decay: decoupled weight decay (AdamW), a fraction of the weight times the learning rate per step.
         augment: varies each training case anew in every step; None takes it as it is.
-        precision: that the network computes in.
+        computing: how the network computes.
         patches: the random patch of each training case that a step learns from; validation slides a window of its size.
         device: where the steps run.
 
@@ -62,29 +72,34 @@ class PointTask:
         learning_rate: NonNegativeFloat,
         weight_decay: NonNegativeFloat = 0.0,
         augment: Augment | None = None,
-        precision: Precision = "float32",
+        computing: Computing = PLAIN,
         patches: Patches = WHOLE,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.network = network.to(device)
+        self.network = computing.prepare(network.to(device))
         self.training, self.validation, self.augment, self.device = training, validation, augment, device
-        self.size, self.precision, self.patches = len(training), precision, patches
+        self.size, self.computing, self.patches = len(training), computing, patches
         self.modules = {"network": self.network}
-        self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=learning_rate, weight_decay=weight_decay)
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(),
+            lr=learning_rate,
+            weight_decay=weight_decay,
+            fused=is_fused(self.network.parameters()),
+        )
 
-    def step(self, indices: Tensor) -> dict[str, float]:
+    def step(self, indices: Tensor) -> dict[str, Tensor]:
         """Take one step on these cases and return the loss, the mean over the scans."""
-        batch = minibatch(self.training, indices, self.augment, self.patches).to(self.device)
+        batch = minibatch(self.training, indices, self.augment, self.patches, self.device)
         self.optimiser.zero_grad()
-        logits = run_in(self.precision, self.network, batch.image)
+        logits = self.computing.run(self.network, batch.image)
         loss = dice_cross_entropy(logits, batch.label, weight=batch.weight, voxels=batch.voxels).mean()
         loss.backward()
         self.optimiser.step()
-        return {"loss": loss.item()}
+        return {"loss": loss.detach()}
 
     def validate(self) -> dict[str, float]:
         """Return the mean loss and Dice over the validation cases, on the network's grid."""
-        network = partial(run_in, self.precision, self.network)
+        network = partial(self.computing.run, self.network)
         return validation_scores([network], self.validation, self.device, self.patches.patch)
 
 
@@ -97,23 +112,47 @@ def validation_scores(
 ) -> dict[str, float]:
     """Return the mean loss and foreground Dice of networks over cases, on their grid; {} without cases.
 
+    Neighbours of one grid are predicted together, as far as that is faster.
+
     Args:
-        networks: each from an image (1, C, ...) to logits (1, classes, ...); their probabilities are averaged.
+        networks: each from images (B, C, ...) to logits (B, classes, ...); their probabilities are averaged.
         cases: with labels.
         device: where the networks are.
         window: edges of a sliding window, voxels; None runs the networks on a whole case.
     """
     losses, scores = [], []
-    for case in cases:
-        assert case.label is not None  # only labelled cases are validated with
-        image = case.image if window else case.image.to(device)  # windows are moved one by one
-        probability = class_probabilities(networks[0], image, window, device=device)
-        for network in networks[1:]:
-            probability += class_probabilities(network, image, window, device=device)
-        loss, mask = _score(probability.div_(len(networks)), case.label)
-        losses.append(loss)
-        scores.append(mean_score(dice(mask, case.label.cpu())))
+    for chosen in _passes(cases, device, window):
+        probabilities = _averaged(networks, chosen, device, window)
+        for case, probability in zip(chosen, probabilities, strict=True):
+            assert case.label is not None  # only labelled cases are validated with
+            loss, mask = _score(probability, case.label)
+            losses.append(loss)
+            scores.append(mean_score(dice(mask, case.label.cpu())))
     return {"loss": fmean(losses), "dice": fmean(scores)} if cases else {}
+
+
+def _passes(
+    cases: Sequence[Prepared], device: torch.device | str, window: Sequence[int] | None
+) -> Iterator[list[Prepared]]:
+    """Yield the cases in order, those of one grid together up to the size of a pass, and each that needs windows alone."""
+    for grid, group in groupby(cases, lambda case: tuple(case.image.shape[1:])):
+        whole = window is None or fit_window(window, grid) == grid
+        same = list(group)
+        passes = ceil(len(same) / (at_once(grid, device) if whole else 1))
+        yield from (same[n * len(same) // passes : (n + 1) * len(same) // passes] for n in range(passes))
+
+
+def _averaged(
+    networks: Sequence[Network], cases: Sequence[Prepared], device: torch.device | str, window: Sequence[int] | None
+) -> Tensor:
+    """Return the mean of the networks' probabilities, (B, classes, ...), of cases that share a pass, or one."""
+    if len(cases) == 1:
+        image = cases[0].image if window else cases[0].image.to(device)  # windows are moved one by one
+        each = (class_probabilities(network, image, window, device=device)[None] for network in networks)
+    else:
+        images = torch.stack([case.image for case in cases]).to(device)
+        each = (network(images).softmax(1) for network in networks)
+    return reduce(Tensor.add_, each).div_(len(networks))
 
 
 def _score(probability: Tensor, label: Tensor) -> tuple[float, Tensor]:

@@ -92,11 +92,11 @@ class VariationalTask:
         if any(parameter.requires_grad for parameter in self.model.prior.parameters()):
             self.modules["prior"] = self.model.prior
 
-    def step(self, indices: Tensor) -> dict[str, float]:
-        """Take one SVI step on the cases of these indices; return the loss and the ELBO's parts, in nats."""
-        batch = minibatch(self.training, indices, self.augment, self.patches).to(self.device)
+    def step(self, indices: Tensor) -> dict[str, float | Tensor]:
+        """Take one SVI step on the cases of these indices; return the loss and the ELBO's terms, in nats."""
+        batch = minibatch(self.training, indices, self.augment, self.patches, self.device)
         loss = self.svi.step(batch.image, batch.label, self.size, batch.weight, batch.voxels)
-        return {"loss": loss, **self.elbo.parts}
+        return {"loss": loss, **self.elbo.terms}
 
     def draw(self) -> Callable[[Tensor], Tensor]:
         """Return one network from the posterior: images (B, C, ...) → logits (B, classes, ...)."""

@@ -32,13 +32,14 @@ import torch
 from annotated_types import Ge, Le
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
-from torch.func import functional_call, grad
+from torch.autograd import grad
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from pyro_dwp.checks import checked, checked_dataclass
 from pyro_dwp.data import Prepared, stack
 from pyro_dwp.likelihoods import dice_cross_entropy
-from pyro_dwp.nn import Precision
+from pyro_dwp.nn import PLAIN, Computing
 from pyro_dwp.sites import FunctionalNetwork
 from pyro_dwp.train.point import validation_scores
 from pyro_dwp.transfer.meta_batches import active_batches, cut, draw_twice, passive_batch, pools
@@ -52,19 +53,21 @@ def adapt(loss: Loss, theta: Theta, rate: float, steps: int = 1, first_order: bo
 
     Args:
         loss: L, a scalar function of named parameters, differentiable twice unless `first_order`.
-        theta: θ, name → value.
+        theta: θ, name → value that requires a gradient.
         rate: α.
         steps: number of steps.
         first_order: whether derivatives of θ' with respect to θ take ∇L as a constant.
 
     Example:
-        >>> adapt(lambda theta: theta["x"] ** 2, {"x": torch.tensor(1.0)}, rate=0.25, steps=2)
-        {'x': tensor(0.2500)}
+        >>> theta = {"x": torch.tensor(1.0, requires_grad=True)}
+        >>> adapt(lambda theta: theta["x"] ** 2, theta, rate=0.25, steps=2)["x"].item()
+        0.25
     """
     adapted = dict(theta)
     for _ in range(steps):
-        at = {name: value.detach() for name, value in adapted.items()} if first_order else adapted
-        adapted = {name: adapted[name] - rate * slope for name, slope in grad(loss)(at).items()}
+        at = {name: value.detach().requires_grad_() for name, value in adapted.items()} if first_order else adapted
+        slopes = grad(loss(at), [*at.values()], create_graph=not first_order, materialize_grads=True)
+        adapted = {name: value - rate * slope for (name, value), slope in zip(adapted.items(), slopes, strict=True)}
     return adapted
 
 
@@ -127,7 +130,7 @@ class MetaTask:
         learning_rate: β, rate of the outer step; dimensionless.
         batch_size: tasks of a meta-batch.
         augment: varies each case anew when it is drawn; None takes it as it is.
-        precision: that the network computes in.
+        computing: how the network computes.
         device: where the steps run.
 
     Attributes:
@@ -148,10 +151,10 @@ class MetaTask:
         learning_rate: NonNegativeFloat,
         batch_size: PositiveInt,
         augment: Callable[[Prepared], Prepared] | None = None,
-        precision: Precision = "float32",
+        computing: Computing = PLAIN,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.network = FunctionalNetwork(network, {}, precision).to(device)
+        self.network = FunctionalNetwork(network, {}, computing).to(device)
         self.by_slices = getattr(network, "ndim", 3) == 2
         self.validation, self.tuning, self.batch_size = validation, tuning, batch_size
         self.augment, self.device = augment, device

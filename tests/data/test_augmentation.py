@@ -1,10 +1,15 @@
 """Random variations of training cases: what they keep, what undoes them, and that one seed gives one variation."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
+from monai.transforms import Affine, Compose, Flip
+from torch import Tensor
 
 from pyro_dwp.data import Augment
+from pyro_dwp.data.augmentation import Move
 from pyro_dwp.data.transforms import Prepared
 from pyro_dwp.errors import ConfigError
 from tests.helpers.refusal import refuses
@@ -44,6 +49,50 @@ def test_a_certain_flip_exchanges_left_and_right(grid):
     varied = Augment(**{**NOTHING, "flip": 1.0})(given)
     torch.testing.assert_close(varied.image, given.image.flip(1), atol=1e-5, rtol=0)
     assert torch.equal(varied.label, given.label.flip(0))
+
+
+def monais(volume: Tensor, flip: bool, angle: float, zoom: list[float], shift: list[float], mode: str) -> Tensor:
+    """Return a moved volume by trilinear interpolation in one go, as MONAI computes it."""
+    pose = Affine((0, 0, angle), None, shift, zoom, mode=mode, padding_mode="border", image_only=True)
+    return Compose([*([Flip(0)] if flip else []), pose])(volume).as_tensor()
+
+
+@pytest.mark.parametrize("grid", [(12, 10, 6), (7, 15, 8), (16, 14, 1)])
+@pytest.mark.parametrize("flip", [False, True])
+def test_slices_and_heights_moved_apart_are_monais_volumes_moved_at_once(grid, flip):
+    angle, zoom, shift = 0.4, [1.1, 0.85, 0.93], [1.2, -0.7, 0.3]
+    move = Move(grid, flip, angle, zoom, shift, torch.device("cpu"))
+    image, label = torch.randn(3, *grid), torch.randint(5, (1, *grid)).float()
+    moved = monais(image, flip, angle, zoom, shift, "bilinear")
+    torch.testing.assert_close(move.linear(image), moved, atol=1e-4, rtol=0)
+    same = move.nearest(label) == monais(label, flip, angle, zoom, shift, "nearest")
+    assert same.float().mean() > 0.995  # some voxels lie halfway between two
+
+
+def test_a_variation_draws_each_number_evenly_from_its_range(monkeypatch):
+    drawn = []
+    monkeypatch.setattr("pyro_dwp.data.augmentation.Move", lambda *pose: drawn.append(pose) or Move(*pose))
+    given, augment = case((12, 10, 6)), Augment(flip=0.25)
+    for _ in range(400):
+        augment(given)
+    flips = np.array([pose[1] for pose in drawn])
+    assert abs(flips.mean() - 0.25) < 4 * math.sqrt(0.25 * 0.75 / 400)
+    values = np.array([[pose[2], *pose[3], *pose[4]] for pose in drawn])
+    middle, reach = [0, 1, 1, 1, 0, 0, 0], np.array([math.radians(15), 0.15, 0.15, 0.15, 0.6, 0.5, 0.3])
+    ways = (values - middle) / reach
+    assert abs(ways).max() <= 1
+    np.testing.assert_allclose(ways.mean(0), 0, atol=4 / math.sqrt(3 * 400))
+    np.testing.assert_allclose(ways.var(0), 1 / 3, atol=4 * math.sqrt(4 / 45 / 400))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_varies_a_case_as_a_cpu_does():
+    given, varied = case((24, 20, 12)), []
+    for device in ("cpu", "cuda"):
+        torch.manual_seed(1)
+        varied.append(Augment()(given.to(device)).to("cpu"))
+    torch.testing.assert_close(varied[0].image, varied[1].image, atol=1e-4, rtol=0)
+    assert (varied[0].label == varied[1].label).float().mean() > 0.99
 
 
 def test_image_and_label_move_together():

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from guides import Guide, MeanField
 from pyro_dwp.infer import AuxiliaryELBO
 from pyro_dwp.infer.estimators import Estimator
+from pyro_dwp.nn.layers import Mix2d, Mix3d
 from pyro_dwp.sites import FunctionalNetwork, weight_sites
 from tests.helpers.guides import started
 
@@ -28,6 +29,8 @@ LAYERS = {
         (3, 4),
     ),
     "transposed 3d": (lambda: nn.ConvTranspose3d(4, 6, 2, stride=2), (2, 3, 2)),
+    "1-voxel kernels 2d": (lambda: Mix2d(4, 6, 1, bias=False), (5, 4)),
+    "1-voxel kernels 3d, stride": (lambda: Mix3d(4, 6, 1, stride=2, bias=False), (4, 3, 2)),
     "linear": (lambda: nn.Linear(4, 6), ()),
     "linear on positions": (lambda: nn.Linear(4, 6), (3,)),
 }

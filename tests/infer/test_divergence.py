@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from pyro_dwp.distributions import Reshaped
-from pyro_dwp.infer.divergence import gaussian_cross_entropy, site_entropy, site_kl
+from pyro_dwp.infer.divergence import gaussian_cross_entropy, gaussian_kl, site_entropy, site_kl
 from tests.helpers.monte_carlo import assert_mean
 
 SHAPE, KERNEL = (3, 2, 2, 2), torch.Size([2, 2])
@@ -80,3 +80,14 @@ def test_a_point_mass_has_no_divergence_but_its_penalty() -> None:
     prior = dist.Normal(torch.zeros(SHAPE), torch.ones(SHAPE)).to_event(4)
     q = dist.Delta(value, event_dim=4)
     torch.testing.assert_close(site_kl(node(q), node(prior), closed_form=True), -prior.log_prob(value))
+
+
+def test_the_divergence_of_independent_gaussians_and_all_its_gradients_are_torchs() -> None:
+    moments = [torch.randn(5, 3), torch.rand(5, 3) + 0.1, torch.randn(3), torch.rand(()) + 0.1]
+    q_mean, q_scale, p_mean, p_scale = (value.requires_grad_() for value in moments)
+    q, p = dist.Normal(q_mean, q_scale), dist.Normal(p_mean, p_scale)
+    ours, theirs = gaussian_kl(q, p), kl_divergence(q, p).sum()
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(*(torch.autograd.grad(value, moments) for value in (ours, theirs)))
+    whole = node(q.to_event(2)), node(p.expand((5, 3)).to_event(2))
+    torch.testing.assert_close(site_kl(*whole, closed_form=True), theirs)

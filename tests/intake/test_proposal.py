@@ -81,6 +81,16 @@ def test_little_memory_means_patches_that_fit(make, listed, monkeypatch):
     assert voxels <= Budget.of(CPU).step_voxels(400) < 80**3
 
 
+@pytest.mark.parametrize("asked", [{"steps": Text("1200")}, {"epochs": Text("300")}])
+def test_the_time_that_is_named_is_that_of_the_schedule_that_is_asked_for(make, listed, asked):
+    found = survey(listed(*(make(name, radius=4.0, shape=(64, 64, 64)) for name in "abcdefghijkl")), show=False)
+    own, longer, shorter = (propose(found, CPU, DATA, schedule=flags) for flags in (None, asked, {"steps": 1}))
+    assert own.tree() == longer.tree()
+    minutes = [float(proposal.summary[2].split()[1]) for proposal in (shorter, own, longer)]
+    assert minutes[1] > 1.5 * minutes[0]
+    assert minutes[2] - minutes[0] == pytest.approx(3 * (minutes[1] - minutes[0]), abs=3)
+
+
 PATCHES = [((200, 200, 24), 1e5), ((9, 300, 300), 5e5), ((64, 64, 64), 64**3), ((7, 8, 9), 1e9)]
 
 

@@ -36,7 +36,23 @@ def test_svi_captures_the_parameters_of_both_coders_and_leaves_nothing_in_pyros_
         assert not pyro.get_param_store().keys()
 
 
-@pytest.mark.parametrize("variant", ["paper", "dense"])
+@pytest.mark.parametrize("variant", ["paper", "dense", "shallow"])
+def test_the_loss_written_out_is_that_of_the_pyro_program_and_so_is_its_gradient(variant: str) -> None:
+    vae = KernelVAE(build_coders(variant, kernel_scale=0.3, hidden=8)).double()
+    kernels = 0.3 * torch.randn(40, 27, dtype=torch.float64)
+    gradients, losses = [], []
+    for loss in (
+        lambda: vae.loss(kernels).mean(),
+        lambda: TraceMeanField_ELBO().differentiable_loss(vae.model, vae.guide, kernels, 1000) / 1000,
+    ):
+        torch.manual_seed(1)
+        losses.append(loss())
+        gradients.append(torch.autograd.grad(losses[-1], list(vae.parameters())))
+    torch.testing.assert_close(*losses)
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("variant", ["paper", "dense", "shallow"])
 def test_the_gradient_of_the_loss_is_that_of_finite_differences(variant: str) -> None:
     vae = KernelVAE(build_coders(variant, hidden=8)).double()
     kernels = torch.randn(3, 27, dtype=torch.float64)

@@ -11,7 +11,7 @@ from pyro_dwp.nn.paper_coders import PaperDecoder, PaperEncoder
 from tests.helpers.refusal import refuses
 
 SHAPES = [(3, 3), (3, 3, 3)]
-VARIANTS = ["paper", "dense"]
+VARIANTS = ["paper", "dense", "shallow"]
 
 
 def literal_encoder(coder: PaperEncoder, kernels: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,3 +100,16 @@ def test_the_papers_log_scale_lies_within_one_half_and_the_dense_one_has_a_soft_
 def test_coders_that_cannot_be_built_are_refused(variant, settings, token):
     with refuses(token, error=ConfigError):
         build_coders(variant, **settings)
+
+
+def test_the_shallow_coders_follow_a_kernels_size_however_small_and_take_a_kernel_of_zeros():
+    coders = build_coders("shallow").double()
+    kernels = torch.randn(4, 27, dtype=torch.float64)
+    nn.init.zeros_(coders.encoder.layers[0].weight[:, -1])  # blind to the size, it sees the direction alone
+    torch.testing.assert_close(coders.encoder(0.01 * kernels), coders.encoder(kernels), rtol=0, atol=1e-6)
+    assert all(value.isfinite().all() for value in coders.encoder(torch.zeros(1, 27, dtype=torch.float64)))
+    z = torch.randn(4, 6, dtype=torch.float64)
+    mean, log_scale = coders.decoder(z)
+    with torch.no_grad():
+        coders.decoder.layers[-1].bias[-1] += math.log(3)
+    torch.testing.assert_close(coders.decoder(z), (3 * mean, log_scale + math.log(3)))

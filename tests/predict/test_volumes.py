@@ -23,6 +23,7 @@ from pyro_dwp.predict import (
     posterior_predictive,
     write_prediction,
 )
+from pyro_dwp.predict.volumes import KEPT
 from tests.helpers.refusal import refuses
 
 AFFINE = np.array([[0, -2.0, 0, 10], [1.5, 0, 0, -20], [0, 0, 3.0, 5], [0, 0, 0, 1]])
@@ -81,6 +82,21 @@ def test_each_samples_volume_is_counted_in_the_scans_voxels(scan, grid):
     assert prediction.volumes[:, 1].std() > 0
     total = prediction.probability[1:].sum()
     assert prediction.volumes[:, 1].mean() == pytest.approx(float(total), rel=1e-5 if grid is None else 0.05)
+
+
+@pytest.mark.parametrize(("samples", "draws"), [(3, 3), (KEPT + 1, 2 * (KEPT + 1))])
+def test_networks_that_are_kept_for_the_next_scan_are_those_that_would_be_drawn_again(scan, samples, draws):
+    counted = Mock(side_effect=draw)
+    predictor = Predictor(counted, Preprocess(), samples, seed=2)
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    first, second = predictor.predict(scan), predictor.predict(scan)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert counted.call_count == draws
+    fresh = posterior_predictive(draw, Preprocess().apply(scan).image, samples, seed=2)
+    expected = maps(on_scan_grid(fresh, Preprocess().apply(scan), Preprocess()))
+    assert torch.equal(maps(first), expected)
+    assert torch.equal(maps(second), expected)
 
 
 def test_what_the_network_finds_lands_where_it_is_in_the_scan(scan):

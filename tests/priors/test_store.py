@@ -21,7 +21,7 @@ from pyro_dwp.sites import WeightSite
 from tests.helpers import fitted
 from tests.helpers.refusal import refuses
 
-DENSE = {"kernel_shape": [3, 3, 3], "variant": "dense", "latent": 3, "hidden": 8}
+SHALLOW = {"kernel_shape": [3, 3, 3], "variant": "shallow", "latent": 3, "hidden": 8}
 CHOLESKY = ["empirical", "student_t", "mixture", "flow"]
 
 
@@ -119,7 +119,7 @@ def test_groups_may_have_any_name_and_kernels_of_any_shape(path: Path) -> None:
 def test_a_page_beside_the_file_says_what_it_is_and_is_not_needed(path: Path) -> None:
     a_prior(path)
     page = yaml.safe_load(path.with_suffix(".yaml").read_text())
-    assert page["groups"]["2"] == DENSE
+    assert page["groups"]["2"] == SHALLOW
     assert (page["metadata"], page["versions"]["torch"]) == (
         {"licence": "CC BY-SA 4.0"},
         importlib.metadata.version("torch"),
@@ -132,7 +132,7 @@ def test_a_page_beside_the_file_says_what_it_is_and_is_not_needed(path: Path) ->
 def test_the_prior_that_ships_is_read() -> None:
     prior = DeepWeight()
     assert list(prior.densities) == [*"1234567"]
-    assert prior.densities["1"].settings == {"variant": "dense", "latent": 16, "hidden": 128}
+    assert prior.densities["1"].settings == {"variant": "shallow", "latent": 16, "hidden": 128}
     assert prior.stored.metadata["licence"] == "CC BY-SA 4.0"
     page = yaml.safe_load(prior.stored.path.with_suffix(".yaml").read_text())
     with safe_open(prior.stored.path, framework="pt") as file:
@@ -156,11 +156,11 @@ HEADERS: list[dict] = [
     {"groups": {}},
     *({"groups": {"1": value}} for value in (None, 3, "dense", [3, 3], {"latent": 2})),
     *(
-        {"groups": {"1": {**DENSE, "kernel_shape": shape}}}
+        {"groups": {"1": {**SHALLOW, "kernel_shape": shape}}}
         for shape in (None, 3, "333", [3.5], [0, 3], [-3], [9**9] * 3)
     ),
-    *({"groups": {"1": {**DENSE, "hidden": width}}} for width in (None, "8", 8.5, True, 0, -8, 10**9, 1e400)),
-    *({"groups": {"1": {**DENSE, **wrong}}} for wrong in ({"variant": "denser"}, {"depth": 2})),
+    *({"groups": {"1": {**SHALLOW, "hidden": width}}} for width in (None, "8", 8.5, True, 0, -8, 10**9, 1e400)),
+    *({"groups": {"1": {**SHALLOW, **wrong}}} for wrong in ({"variant": "denser"}, {"depth": 2})),
     *({"metadata": {"bank": bank}} for bank in (3, [1])),
     *({"metadata": {"bank": {"layers": layers}}} for layers in (3, {"1": "init_conv.weight"}, {"1": [3]})),
 ]

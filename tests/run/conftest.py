@@ -21,7 +21,7 @@ GRID = ["--preprocess.grid", "[16,16,16]"]
 PHANTOMS = ["--data", "phantoms", "--data.cases", str(CASES), "--data.shape", "[16,16,16]"]
 SMALL = ["--network", "unet", "--network.channels", "[4,8]"]
 SPLIT = ["--train", "2", "--validation", "1"]
-BRIEF = ["--schedule.epochs", "2", "--schedule.validate_every", "1"]
+BRIEF = ["--schedule.epochs", "2", "--schedule.validate_every", "1", "--schedule.checkpoint_every", "1"]
 SOURCE = [*GRID, *SMALL, *SPLIT, *BRIEF, "--networks", "2", "--cycles", "2"]
 PRIOR = ["--family.hidden", "8", "--family.latent", "2", "--bound_draws", "3", "--schedule.epochs", "2"]
 DEEP_WEIGHT = ["--prior", "deep_weight", "--prior.path", "runs/prior/prior.safetensors"]
@@ -39,6 +39,7 @@ class Done:
 
 
 Call = Callable[..., Done]
+Once = Callable[[str, Callable[[Path], object]], Path]
 
 
 @pytest.fixture(scope="session")
@@ -93,15 +94,14 @@ def nifti_tumours(tumours: Phantoms, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="session")
-def source(finished: Call, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def source(finished: Call, once: Once) -> Path:
     """Working folder with a run of train_source.py: runs/source."""
-    folder = tmp_path_factory.mktemp("chain")
-    finished(folder, "train_source", *PHANTOMS, "--data.disease", "plaques", *SOURCE, "--name", "source")
-    return folder
+    flags = [*PHANTOMS, "--data.disease", "plaques", *SOURCE, "--name", "source"]
+    return once("source", lambda folder: finished(folder, "train_source", *flags))
 
 
 @pytest.fixture(scope="session")
-def chain(finished: Call, source: Path, nifti_tumours: Path) -> Path:
+def chain(finished: Call, source: Path, nifti_tumours: Path, once: Once) -> Path:
     """Working folder with a small run of each step, and what each printed, as SCRIPT.txt.
 
     They are runs/source, runs/kernels, runs/prior, runs/target; maps/ of predict.py, scores/ of evaluate.py.
@@ -113,9 +113,13 @@ def chain(finished: Call, source: Path, nifti_tumours: Path) -> Path:
         "predict": ["--run", "runs/target", "--images", nifti_tumours / "images", "--output", "maps"],
         "evaluate": ["--predictions", "runs/target/predictions", "--truths", nifti_tumours / "labels", *SCORES],
     }
-    for script, arguments in steps.items():
-        (source / f"{script}.txt").write_text(finished(source, script, *arguments).out)
-    return source
+
+    def fill(folder: Path) -> None:
+        shutil.copytree(source / "runs", folder / "runs")
+        for script, arguments in steps.items():
+            (folder / f"{script}.txt").write_text(finished(folder, script, *arguments).out)
+
+    return once("chain", fill)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import os
 import random
 import runpy
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from pyro_dwp.train import VariationalTask
 from tests.helpers.tiny_run import kill_at
 
 SCRIPT = str(Path(__file__).parents[2] / "run" / "svi_target.py")
+LATE = ("nibabel", "matplotlib.figure", "scipy.stats", "torch.utils.tensorboard.summary")
 MOMENTS = ((VariationalTask, "step", 9), (os, "replace", 9), (Predictor, "predict", 3))
 
 
@@ -38,8 +40,9 @@ def attempt(flags: list[str], owner: object, name: str, number: int) -> int:
 
 
 if __name__ == "__main__":
-    runpy.run_path(SCRIPT)  # the parent imports what every child would import,
-    torch.optim.Adam([torch.zeros(1)])  # torch's compiler, which its optimisers load, included
+    runpy.run_path(SCRIPT)  # the parent imports what every child would import: at once,
+    list(map(import_module, LATE))  # when it is used,
+    torch.optim.Adam([torch.zeros(1)])  # and torch's compiler, which its optimisers load
     run_figures.save_figure = lambda figure, path: path
     draw, kills, name, flags = random.Random(int(sys.argv[1])), int(sys.argv[2]), sys.argv[3], sys.argv[4:]
     begin = [*flags, "--name", name]

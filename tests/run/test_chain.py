@@ -32,10 +32,10 @@ def tested(target: Path) -> list[str]:
     return json.loads((target / "split.json").read_text())["test"]
 
 
-def test_by_default_a_prior_is_a_dense_deep_weight_prior_of_the_groups_of_its_bank(chain):
+def test_by_default_a_prior_is_a_shallow_deep_weight_prior_of_the_groups_of_its_bank(chain):
     prior = load_prior(chain / "runs" / "prior" / "prior.safetensors")
     assert (prior.family, list(prior.densities)) == ("deep_weight", ["1", "2", "3"])
-    assert prior.densities["1"].settings == {"variant": "dense", "latent": 2, "hidden": 8}
+    assert prior.densities["1"].settings == {"variant": "shallow", "latent": 2, "hidden": 8}
     assert (chain / "runs" / "prior" / "figures" / "kernels.png").stat().st_size > 1000
 
 
@@ -63,7 +63,7 @@ def test_the_config_is_resolved_and_says_where_the_run_comes_from(chain, target)
     config = yaml.safe_load((target / "config.yaml").read_text())
     assert Path(config["prior"]["path"]) == chain / "runs" / "prior" / "prior.safetensors"
     network = {"class": "pyro_dwp.UNet", "in_channels": 1, "classes": 2, "channels": [4, 8], "ndim": 3}
-    assert config["network"] == network
+    assert config["network"] == network | {"recompute": False}
     assert (config["schedule"]["batch_size"], config["seed"]) == (2, 0)
     assert config["provenance"][0]["command"].startswith("svi_target.py --data phantoms")
 

@@ -46,7 +46,7 @@ def test_it_takes_the_steps_of_pyros_adam_towards_the_prior() -> None:
         inference = svi(program, optimiser)
         for _ in range(200):
             inference.step()
-    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+    torch.testing.assert_close([*ours.parameters()], [*theirs.parameters()])  # fused, it rounds differently
     assert ours.mean.item() == pytest.approx(0.0, abs=0.2)
 
 

@@ -61,6 +61,21 @@ def test_validation_is_the_mean_over_cases_and_nothing_without_any() -> None:
         assert together[key] == pytest.approx(sum(row[key] for row in single) / 3)
 
 
+@pytest.mark.parametrize("window", [None, (8, 8, 8), (99, 99, 99)])
+def test_cases_of_one_grid_share_passes_and_score_as_they_do_alone(window, monkeypatch) -> None:
+    scans = [*cases(3), *cases(2, edge=12), *cases(1)]
+    batches: list[int] = []
+    network = UNet(channels=(4, 8))
+    network.register_forward_pre_hook(lambda module, given: batches.append(len(given[0])))
+    alone = [validation_scores([network, network], [one], window=window) for one in scans]
+    batches.clear()
+    monkeypatch.setattr("pyro_dwp.train.point.at_once", lambda grid, device: 2)
+    together = validation_scores([network, network], scans, window=window)
+    assert set(batches) == ({1, 2} if window != (8, 8, 8) else set(batches))
+    for key in ("loss", "dice"):
+        assert together[key] == pytest.approx(sum(row[key] for row in alone) / 6, rel=1e-5)
+
+
 @pytest.mark.parametrize("window", [None, (8, 8, 8)])
 def test_validation_slab_by_slab_is_that_of_the_whole_volume(window, monkeypatch) -> None:
     scans, networks = cases(2, edge=12), [UNet(channels=(4, 8)).eval() for _ in range(3)]

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,16 +23,18 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """Folder of what two ranks did; in it `one_to_two` was begun by one."""
-    folder = tmp_path_factory.mktemp("ranks")
-    tiny.run(folder / "one_to_two", resume=False, schedule=short(shared.STOP))
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *TORCHRUN, shared.__file__, str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "rank 0 speaks\n"
-    return folder
+
+    def fill(folder: Path) -> None:
+        tiny.run(folder / "one_to_two", resume=False, schedule=short(shared.STOP))
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, *TORCHRUN, shared.__file__, str(folder)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == "rank 0 speaks\n"
+
+    return once("ranks", fill)
 
 
 @pytest.fixture

@@ -17,8 +17,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from pyro_dwp.nn.layers import mix_channels
+
 TRANSPOSED = {F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d}
-CONVOLUTIONS = {F.conv1d, F.conv2d, F.conv3d} | TRANSPOSED
+CONVOLUTIONS = {F.conv1d, F.conv2d, F.conv3d, mix_channels} | TRANSPOSED
 LAYERS = CONVOLUTIONS | {F.linear}
 
 

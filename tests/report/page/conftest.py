@@ -74,9 +74,9 @@ def run_copy(small_run: Path, tmp_path: Path) -> Path:
     return shutil.copytree(small_run, tmp_path / "mine")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Headless Chromium that draws without a graphics card, or skip."""
+    """Headless Chromium that draws without a graphics card, or skip; closed after its tests."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if path is None:
@@ -87,7 +87,7 @@ def browser() -> Iterator[Any]:
         started.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
     """Return a function that opens a page in a window of a width; it must log no error and request nothing else."""
     contexts, noise = [], []
